@@ -1,6 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
-// Without `testing` the rooms are private: what a door shows for the sake of a signature is then an unused import, and what is pub
-// at a door unreachable. With it, as the tests and the first clippy of `.ci/run` have it, both are looked for.
+// Without `testing` the rooms are private. Then a re-export that a room has only for a signature counts as unused, and its `pub`
+// items as unreachable. With `testing`, as in the tests and in the first clippy run of `.ci/run`, both lints are on.
 #![cfg_attr(not(feature = "testing"), allow(unreachable_pub, unused_imports))]
 
 mod cache;
@@ -22,10 +22,10 @@ mod upload;
 mod vault;
 mod vfs;
 
-/// The rooms, for `tests/`: not for programs, and nothing here is promised.
+/// The rooms, for `tests/` only: not for programs, and nothing here is stable.
 #[cfg(feature = "testing")]
 pub mod testing {
-    /// What `tests/fuzz` and `tests/hostile` give bytes to: whether they are taken for a `kind`; `None`: no such kind.
+    /// For `tests/fuzz` and `tests/hostile`: whether `bytes` parse as a `kind`. `None` if there is no such kind.
     pub fn parse(kind: &str, bytes: &[u8]) -> Option<bool> {
         use crate::{
             checkpoint, cli, content, crypto, gateway, index, log, records, store, vault, vfs,

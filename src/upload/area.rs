@@ -1,4 +1,4 @@
-//! What the parts of staging share: the disk, the table of packs, the room, and whether anything is accepted.
+//! What the parts of staging share: the disk, the pack table, the room, and whether anything is accepted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct StagingArea {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) table: Mutex<PackTable>,
     pub(super) room: Arc<StagingRoom>,
-    /// Something can be sent, committed or released that could not before.
+    /// Notified when something can be sent, committed or released that could not before.
     pub(super) changed: Notify,
     pub(super) tails: UnwrittenTails,
     is_poisoned: AtomicBool,
@@ -41,7 +41,7 @@ impl StagingArea {
         }
     }
 
-    /// Tells why nothing is accepted any more, once that is so.
+    /// Watches for the reason why nothing is accepted any more.
     pub(super) fn subscribe_poison(&self) -> watch::Receiver<Option<String>> {
         self.poison.subscribe()
     }
@@ -51,7 +51,7 @@ impl StagingArea {
         self.poison.borrow().clone()
     }
 
-    /// Whether anything is accepted (J6).
+    /// Fails if nothing is accepted any more (J6).
     pub(super) fn check(&self) -> Result<()> {
         if self.is_poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned(self.poisoned().unwrap_or_default()));
@@ -59,7 +59,7 @@ impl StagingArea {
         Ok(())
     }
 
-    /// J6: nothing is accepted any more. The first reason stays.
+    /// J6: from now on nothing is accepted. The first reason stays.
     pub(super) fn poison(&self, reason: &str) {
         let first = self.poison.send_if_modified(|poison| {
             let first = poison.is_none();
@@ -79,7 +79,7 @@ impl StagingArea {
         Error::io(what)(error)
     }
 
-    /// The disk is full: the tail waits in memory, and is tried again although nothing else happens.
+    /// The disk is full: keeps the tail in memory, to be written later even if nothing else happens.
     pub(super) fn keep_tail(&self, pack: PackId, tail: UnwrittenTail) {
         tracing::warn!(%pack, "the disk is full: a part of a pack waits in memory for room");
         self.tails.add(pack, tail);
@@ -94,7 +94,7 @@ impl StagingArea {
         self.disk.open(&file_name(pack, renamed))
     }
 
-    /// Removes a pack if nothing refers to it, nor will.
+    /// Removes a pack that nothing refers to, now or later. Returns whether it did.
     pub(super) fn discard_unwanted(&self, pack: PackId, even_open: bool) -> bool {
         let Some(entry) = self.table.lock().take_unwanted(pack, even_open) else { return false };
         let had_file = self.tails.of(pack).is_none_or(|tail| tail.lock().file.is_some());
@@ -109,7 +109,7 @@ impl StagingArea {
         true
     }
 
-    /// Fills the buffer, which is as long as the range; returns whether that part of the pack is here.
+    /// Fills `into`, which is as long as the range. Returns whether that part of the pack is here.
     pub(super) fn read_into(
         &self,
         pack: PackId,
@@ -127,7 +127,7 @@ impl StagingArea {
             {
                 return Ok(true);
             }
-            // Cut after a crash, behind what is unsent (J7): what else it held is confirmed, so the bucket has it.
+            // Cut after a crash behind what is unsent (J7). The rest of it is confirmed, so the bucket has it.
             if was_found {
                 return Ok(false);
             }
@@ -137,7 +137,7 @@ impl StagingArea {
             Some(file) => file,
             None => match self.open_file(pack, renamed) {
                 Ok(file) => file,
-                // It left for the cache in this moment.
+                // It left for the cache just now.
                 Err(_) if self.table.lock().has_left(pack) => return Ok(false),
                 Err(e) => return Err(Error::io("opening a staged pack")(e)),
             },

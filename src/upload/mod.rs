@@ -1,12 +1,12 @@
-//! The way to the bucket: staged packs, then commits, in order; backpressure when it does not keep up.
+//! The way to the bucket: staged packs, then commits, in order, with backpressure when uploads do not keep up.
 //!
-//! `content` makes packs in [`Staging`]; a pack is in the queue as soon as it is closed. The [`Uploader`] puts packs in
-//! parallel and verified, then the journal's transactions as commits, each when the bucket has all that it refers to.
-//! Only a `log::Receipt` makes anything sent. [`Barrier`] makes packs and journal durable on this machine, in that order, and
-//! lets packs leave for the cache once nothing needs them here.
+//! `content` makes packs in [`Staging`]; closing a pack puts it in the queue. The [`Uploader`] puts packs in parallel and
+//! verifies them, then writes the journal's transactions as commits, each once the bucket has all that it refers to. Nothing
+//! counts as sent without a `log::Receipt` (C5). [`Barrier`] makes packs and journal durable on this machine, in that order,
+//! and lets packs leave for the cache once nothing needs them here.
 //!
-//! Locks: the table of packs, the accounts of the room and what is in flight are leaves; none is held across I/O (but for
-//! one statvfs), an `await`, or another of them. `Staging::appending` is called under the journal's append lock.
+//! Locks: the pack table, the accounts of the room and the uploads in flight are leaves. None is held across I/O (except one
+//! statvfs), an `await`, or another of them. `Staging::appending` is called under the journal's append lock.
 
 mod area;
 mod backoff;

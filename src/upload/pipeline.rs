@@ -20,19 +20,19 @@ use crate::os;
 use crate::store::Bucket;
 use crate::types::{CommitNo, MIB, PackId, Seq};
 
-/// How much is on the wire, and how long a commit waits for company.
+/// How much is on the wire at once, and how long a commit waits for more transactions.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
     /// Packs on the wire at once.
     pub parallel: usize,
-    /// Their bytes in memory. A pack larger than that goes alone.
+    /// Their bytes in memory. A larger pack goes alone.
     pub bytes: u64,
-    /// Transactions in one commit at most, in bytes: at least `TRANSACTION_MAX` and one, at most `COMMIT_BYTES` (C1). Several
-    /// times that in memory while it is sealed. What must be in one (C1) is, up to `COMMIT_BYTES`.
+    /// Bytes of transactions in one commit: more than `TRANSACTION_MAX`, at most `COMMIT_BYTES` (C1). Sealing takes several
+    /// times that in memory. Transactions that must share a commit (C1) do, up to `COMMIT_BYTES`, whatever this says.
     pub commit: usize,
     /// How long after the first transaction that it can hold a commit leaves, if nobody waits for it.
     pub linger: Duration,
-    /// The first pause after the store failed (the bucket itself has tried for a whole deadline before); it doubles.
+    /// The first pause after the store failed; it doubles. The bucket itself has retried for a whole deadline before.
     pub pause: Duration,
     /// The longest pause.
     pub pause_max: Duration,
@@ -51,16 +51,16 @@ impl Default for UploadLimits {
     }
 }
 
-/// Whom the uploader tells. Its tasks call them: they are short, and do not wait.
+/// Callbacks of the uploader. Its tasks call them, so they are short and do not wait.
 #[derive(Clone)]
 pub struct Hooks {
-    /// A commit is in the bucket, and that is noted in the journal.
+    /// A commit is in the bucket, and the journal has noted that.
     pub on_confirmed: Arc<dyn Fn(&Receipt) + Send + Sync>,
-    /// Another writer has this commit: nothing more is sent (W3).
+    /// Another writer has written this commit: nothing more is sent (W3).
     pub on_fenced: Arc<dyn Fn(CommitNo) + Send + Sync>,
 }
 
-/// Why the pipeline does nothing any more.
+/// Why the pipeline has stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
     /// Told to.
@@ -81,13 +81,13 @@ pub(super) struct Pipeline {
     pub(super) limits: UploadLimits,
     pub(super) steps: StepObserver,
     pub(super) stop: watch::Sender<Option<StopReason>>,
-    /// Every transaction up to this one is in the log.
+    /// The last transaction up to which all are in the log.
     pub(super) confirmed: watch::Sender<Seq>,
-    /// Somebody waits for everything up to this one.
+    /// The last transaction that somebody waits for.
     pub(super) wanted: watch::Sender<Seq>,
     pub(super) packs_health: Health,
     pub(super) commits_health: Health,
-    /// Packs of which the store said in this process that it took them, and kept something else.
+    /// Packs that the store, in this process, said it took but stored differently.
     pub(super) broken: Mutex<HashSet<PackId>>,
     pub(super) buffers: Arc<BufferPool>,
     /// A leaf: nothing is locked under it.
@@ -128,7 +128,7 @@ impl Pipeline {
         Backoff::new(self.limits.pause, self.limits.pause_max)
     }
 
-    /// Whether the tasks must end. A poisoned disk may give other bytes than were written: nothing of it is sent.
+    /// Whether the tasks must end. A poisoned disk may return other bytes than were written, so nothing more is sent.
     pub(super) fn halted(&self) -> bool {
         if self.stop.borrow().is_none()
             && let Some(reason) = self.barrier.poisoned()
@@ -142,14 +142,14 @@ impl Pipeline {
         self.stop_with(StopReason::Failed(reason.to_owned()));
     }
 
-    /// A task that cannot begin again ended by a panic: nothing more would be sent, so nothing more is accepted.
+    /// A task that cannot be restarted has panicked: nothing more would be sent, so nothing more is accepted.
     pub(super) fn give_up(&self, panicked: os::Panicked) {
         let reason = panicked.to_string();
         self.barrier.give_up(&reason);
         self.stop_for(&reason);
     }
 
-    /// The first reason stays.
+    /// Stops the pipeline. The first reason stays.
     pub(super) fn stop_with(&self, why: StopReason) {
         self.stop.send_if_modified(|stop| {
             let first = stop.is_none();
@@ -162,8 +162,8 @@ impl Pipeline {
         self.sending.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// How far everything has come on its way to the bucket: what is confirmed, and the bytes that moved. While commits
-    /// fail, the bytes count as none: packs that go on moving bring nobody further.
+    /// Progress towards the bucket: the last confirmed transaction, and the bytes that moved. While commits fail the bytes
+    /// count as 0, as packs alone bring no caller further.
     pub(super) fn progress(&self) -> (Seq, u64) {
         let is_failing = self.commits_health.trouble().is_some();
         let moved = if is_failing { 0 } else { self.in_flight.lock().carried() };

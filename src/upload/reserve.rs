@@ -1,4 +1,4 @@
-//! Room in staging: the budget, what is promised, what the disk has left (J8).
+//! Room in staging: the budget, what is promised, and what the disk has left (J8).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::log::{JournalRoom, RoomClass};
 use crate::os::Disk;
 use crate::types::{GIB, KIB, MIB};
 
-/// Budgets of the staging area.
+/// Limits of the staging area.
 #[derive(Clone, Copy, Debug)]
 pub struct StagingLimits {
-    /// Bytes that staging and the journal may take on disk, the reserve that is kept back included.
+    /// Bytes that staging and the journal may take on disk, including the reserve that is kept back.
     pub budget: u64,
-    /// Bytes of its file system that stay free.
+    /// Bytes of the file system that stay free.
     pub free_floor: u64,
     /// How long a reservation waits for room before it is refused with `Full`.
     pub wait: Duration,
@@ -29,22 +29,22 @@ impl Default for StagingLimits {
     }
 }
 
-/// Kept back from writes for the journal: one half for changes, so that what is written can be published when staging
-/// is full; the other for what frees room (unlink, truncate) and what must go on (barrier, receipt). At most an eighth
-/// of the budget.
+/// Reserve that writes may not take, for the journal. One half is for changes, so that what is written can be published when
+/// staging is full; the other for what frees room (unlink, truncate) and what must go on (barriers, receipts). At most an
+/// eighth of the budget.
 const KEPT_BACK: u64 = 32 * MIB;
-/// What the journal takes of the disk ahead of its end, so that it is there whoever fills the disk: some ten thousand
-/// transactions. At most a sixteenth of the budget.
+/// Disk space that the journal takes ahead of its end, so that it has room whoever fills the disk: enough for some ten
+/// thousand transactions. At most a sixteenth of the budget.
 const KEPT_AHEAD: u64 = 8 * MIB;
-/// Free bytes of the disk that even the journal leaves alone: the file system needs them.
+/// Free bytes of the disk that even the journal leaves alone, for the file system.
 const LAST_FLOOR: u64 = 16 * MIB;
-/// The disk is asked for its free bytes this often at most.
+/// How often the disk is asked for its free bytes, at most.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of header, tag and footer entry for one reservation (a name is up to 255 bytes).
 const FIXED_COST: u64 = KIB;
 
-/// What `plain` bytes of plaintext may take in staging: tags (1/1024), padding of a pack that holds one file alone
-/// (Padmé: under 12 %), header and footer entry. An upper bound for extents of 16 KiB and up, and for one small one.
+/// Upper bound for what `plain` bytes of plaintext take in staging: tags (1/1024), padding of a pack that holds one file
+/// (Padmé: under 12 %), header and footer entry. Valid for extents of 16 KiB and up, and for one small one.
 #[must_use]
 pub fn cost(plain: u64) -> u64 {
     plain.saturating_add(plain / 8).saturating_add(FIXED_COST)
@@ -56,7 +56,7 @@ pub(super) struct StagingRoom {
     limits: StagingLimits,
     disk: Arc<dyn Disk>,
     accounts: Mutex<Accounts>,
-    /// How many reservations wait; the uploader releases at once while it is not zero.
+    /// How many reservations wait; while any does, the uploader releases packs at once.
     waiting: watch::Sender<usize>,
     freed: tokio::sync::Notify,
 }
@@ -65,7 +65,7 @@ pub(super) struct StagingRoom {
 struct Accounts {
     used: u64,
     reserved: u64,
-    /// What somebody else takes of the budget.
+    /// Bytes of the budget that others (the index) take.
     beside: u64,
     measured: Option<Measured>,
 }
@@ -73,7 +73,7 @@ struct Accounts {
 #[derive(Debug)]
 struct Measured {
     at: Instant,
-    /// What may still be taken as of then, in terms of `used + reserved`.
+    /// The highest `used + reserved` that the disk allowed then.
     ceiling: u64,
 }
 
@@ -92,7 +92,7 @@ impl StagingRoom {
         self.limits.wait
     }
 
-    /// (bytes in packs and the journal, bytes promised).
+    /// Bytes in packs and journal, and bytes promised.
     pub(super) fn taken(&self) -> (u64, u64) {
         let accounts = self.accounts.lock();
         (accounts.used, accounts.reserved)
@@ -113,13 +113,13 @@ impl StagingRoom {
         self.waiting.subscribe()
     }
 
-    /// A pack, or the journal, grew.
+    /// Counts growth of a pack or the journal.
     pub(super) fn grew(&self, bytes: u64) {
         self.accounts.lock().used += bytes;
     }
 
-    /// Takes room for zeros ahead of a pack's end. Only while half of the budget is free: they are never in the way of what is
-    /// written.
+    /// Takes room for zeros ahead of a pack's end, only while half of the budget is free: so they never stand in the way of
+    /// writes.
     fn take_ahead(&self, bytes: u64) -> bool {
         let mut accounts = self.accounts.lock();
         let taken = accounts.used + accounts.reserved + accounts.beside;
@@ -129,12 +129,12 @@ impl StagingRoom {
         fits
     }
 
-    /// The disk turned out to be full: what was measured before does not count any more.
+    /// The disk turned out to be full: forgets the last measurement.
     pub(super) fn met_full_disk(&self) {
         self.accounts.lock().measured = None;
     }
 
-    /// A pack left, or was cut.
+    /// Counts that a pack left or was cut.
     pub(super) fn shrank(&self, bytes: u64) {
         let mut accounts = self.accounts.lock();
         accounts.used = accounts.used.saturating_sub(bytes);
@@ -160,8 +160,8 @@ impl StagingRoom {
         KEPT_BACK.min(self.limits.budget / 8)
     }
 
-    /// The most that `used + reserved` may come to, and what stays free on the disk: of writes (`None`), and of what the
-    /// journal needs.
+    /// The bound of `used + reserved`, and the bytes that must stay free on the disk: for writes (`None`), and for each class
+    /// of the journal's records.
     fn bounds(&self, need: Option<RoomClass>) -> (u64, u64) {
         let StagingLimits { budget, free_floor, .. } = self.limits;
         let kept = self.kept_back();
@@ -172,7 +172,7 @@ impl StagingRoom {
         }
     }
 
-    /// Whether there is room for so many bytes more.
+    /// Whether there is room for `bytes` more.
     fn fits(&self, accounts: &mut Accounts, bytes: u64, need: Option<RoomClass>) -> Result<bool> {
         let (budget, floor) = self.bounds(need);
         let wanted = accounts.used.saturating_add(accounts.reserved).saturating_add(bytes);
@@ -184,7 +184,7 @@ impl StagingRoom {
             return Ok(false);
         }
         if accounts.measured.as_ref().is_none_or(|m| m.at.elapsed() > MEASURE_EVERY) {
-            // statvfs of a local disk reads memory alone: short enough to be under the lock.
+            // statvfs of a local disk only reads memory: short enough to be under the lock.
             let free = self.disk.free().map_err(Error::io("asking for the disk's free space"))?;
             // What is reserved is not on the disk yet; what is used is already missing from `free`.
             let ceiling = accounts.used.saturating_add(free);
@@ -218,7 +218,7 @@ impl StagingRoom {
             if let Some(reservation) = self.admit(bytes)? {
                 return Ok(reservation);
             }
-            // Others may free the disk too, and do not tell: so it is looked at once a second.
+            // Others may free disk space without telling, so look once a second.
             let look = Instant::now() + MEASURE_EVERY;
             if tokio::time::timeout_at(look.min(deadline), freed).await.is_err()
                 && Instant::now() >= deadline
@@ -229,7 +229,7 @@ impl StagingRoom {
     }
 }
 
-/// The journal is counted beside the packs (J8).
+/// The journal shares the accounts of the packs (J8).
 impl JournalRoom for StagingRoom {
     fn kept_ahead(&self) -> u64 {
         KEPT_AHEAD.min(self.limits.budget / 16)
@@ -254,7 +254,7 @@ impl JournalRoom for StagingRoom {
     }
 }
 
-/// What a pack's file takes of the disk beyond the pack's end: in the budget like all else, given back when dropped.
+/// Disk space that a pack's file takes beyond the pack's end. Counted in the budget like all else, and given back on drop.
 #[derive(Debug)]
 pub(super) struct RoomAhead {
     room: Arc<StagingRoom>,
@@ -266,14 +266,14 @@ impl RoomAhead {
         Self { room, bytes: 0 }
     }
 
-    /// So many more, if there is room for them.
+    /// Takes `bytes` more, if there is room for them.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let fits = self.room.take_ahead(bytes);
         self.bytes += if fits { bytes } else { 0 };
         fits
     }
 
-    /// Only so many are left: the others are bytes of the pack now, and counted as such.
+    /// Only `left` of them remain: the others have become bytes of the pack, and are counted as such.
     pub(super) fn are_left(&mut self, left: u64) {
         let over = self.bytes.saturating_sub(left);
         self.bytes -= over;
@@ -281,7 +281,7 @@ impl RoomAhead {
         accounts.used = accounts.used.saturating_sub(over);
     }
 
-    /// They stay, and count, although nobody has them any more.
+    /// Leaves them on disk and counted, although nothing tracks them any more.
     pub(super) fn stay(mut self) {
         self.bytes = 0;
     }
@@ -295,7 +295,7 @@ impl Drop for RoomAhead {
     }
 }
 
-/// Counts as one who waits for as long as it lives: so a wait that is cancelled is not counted any more.
+/// Counts as a waiter while it lives, so a cancelled wait is no longer counted.
 struct Waiting<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Waiting<'a> {
@@ -331,7 +331,7 @@ impl Reservation {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Takes out what was promised for `plain` bytes of plaintext, or all if it is less: to drop, or to hand on.
+    /// Splits off what was promised for `plain` bytes of plaintext, or all if that is less: to drop, or to hand on.
     pub fn split(&mut self, plain: u64) -> Reservation {
         let bytes = cost(plain).min(self.bytes);
         self.bytes -= bytes;

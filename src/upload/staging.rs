@@ -1,4 +1,4 @@
-//! The staging area: packs that are not yet known to be in the bucket. Their presence is the upload queue.
+//! The staging area: packs that are not yet known to be in the bucket. The packs here are the upload queue.
 
 use std::ops::Range;
 use std::path::Path;
@@ -29,17 +29,17 @@ pub struct StagingUsage {
     pub used: u64,
     /// Bytes promised to writes that are not sealed yet.
     pub reserved: u64,
-    /// Bytes of the budget that somebody else takes.
+    /// Bytes of the budget that others (the index) take.
     pub beside: u64,
     /// Packs that are not confirmed to be in the bucket, open ones included.
     pub unsent_packs: u64,
-    /// Bytes of those.
+    /// Bytes of the unsent packs.
     pub unsent_bytes: u64,
-    /// Of these, the packs that still take extents.
+    /// How many of the unsent packs still take extents.
     pub open_packs: u64,
 }
 
-/// The staging area. Cheap to clone: all clones are one.
+/// The staging area. Cheap to clone; all clones share it.
 #[derive(Clone, Debug)]
 pub struct Staging {
     pub(super) area: Arc<StagingArea>,
@@ -47,7 +47,7 @@ pub struct Staging {
 
 #[cfg(test)]
 impl Staging {
-    /// Whether nothing is at work on it any more, once all clones are dropped.
+    /// Returns a test for whether nothing uses it any more, once all clones are dropped.
     pub fn ending(&self) -> impl Fn() -> bool + use<> {
         let area = Arc::downgrade(&self.area);
         move || area.strong_count() == 0
@@ -65,7 +65,7 @@ impl PackWatcher for Staging {
 
     fn appended(&self, seq: Seq, bytes: usize, changed: &[(&[u8], Option<PackId>)]) {
         let died = self.area.table.lock().appended(seq, bytes, changed);
-        // Whoever waits for room gets that pack's at once; else there is time until the next barrier.
+        // Whoever waits for room gets this pack's at once; otherwise it can wait for the next barrier.
         if died && *self.area.room.subscribe_waiting().borrow() > 0 {
             self.area.changed.notify_waiters();
         }
@@ -73,7 +73,7 @@ impl PackWatcher for Staging {
 }
 
 impl Staging {
-    /// Opens or makes the directory (0700) and lists what is there. Nothing is changed, nothing is sent.
+    /// Opens or makes the directory (0700) and lists what is there. Changes and sends nothing.
     pub fn open(dir: &Path, limits: StagingLimits) -> Result<Self> {
         let disk = Directory::open(dir).map_err(Error::io("opening the staging directory"))?;
         Self::over(Arc::new(disk), limits)
@@ -95,7 +95,7 @@ impl Staging {
         Ok(Self { area: Arc::new(StagingArea::new(disk, table, room)) })
     }
 
-    /// Begins a new pack, `<id>.open`.
+    /// Makes a new pack, `<id>.open`.
     pub fn create(&self, pack: PackId) -> Result<OpenPack> {
         self.area.check()?;
         let made = os::before(PipelineStep::PackMake, || self.area.disk.create(&open_name(pack)));
@@ -112,8 +112,8 @@ impl Staging {
         Ok(OpenPack::new(self.area.clone(), pack, file))
     }
 
-    /// Promises room for `plain` bytes of plaintext, overhead of seal, footer and padding included (J8). Ready at
-    /// the first poll when there is room; else it waits until there is, or is refused with `Full` at the deadline.
+    /// Promises room for `plain` bytes of plaintext, with the overhead of seal, footer and padding (J8). Ready at the first
+    /// poll if there is room. Otherwise it waits for room, and returns `Full` at the deadline.
     pub async fn reserve(&self, plain: u64) -> Result<Reservation> {
         if let Some(reservation) = self.try_reserve(plain)? {
             return Ok(reservation);
@@ -137,29 +137,28 @@ impl Staging {
         self.area.room.admit(cost(plain))
     }
 
-    /// So many bytes of the budget are taken by somebody else: what is written has so much less room. What frees room, or
-    /// must go on, has not (J8).
+    /// Sets how many bytes of the budget others (the index) take. Writes and changes have that much less room; what frees
+    /// room or must go on does not (J8).
     pub fn takes_beside(&self, bytes: u64) {
         self.area.room.takes_beside(bytes);
     }
 
-    /// Where the journal is counted: in the same accounts, with what is kept back for it (J8).
+    /// The journal's room: counted in the same accounts, with the reserve kept back for it (J8).
     #[must_use]
     pub fn journal_room(&self) -> Arc<dyn JournalRoom> {
         self.area.room.clone()
     }
 
-    /// How many reservations wait for room. While it is not zero, unpublished writes should be published and shared
-    /// packs closed: only what is referred to can leave.
+    /// How many reservations wait for room. While any does, unpublished writes should be published and shared packs closed:
+    /// a pack can leave only after it is referred to.
     #[must_use]
     pub fn waiting(&self) -> watch::Receiver<usize> {
         self.area.room.subscribe_waiting()
     }
 
-    /// The bytes of a pack that is here, open or closed; `None` if it is not here. They are not checked: the caller opens
-    /// the seal.
+    /// Reads from a pack, open or closed; `None` if it is not here. The bytes are not checked: the caller opens the seal.
     pub fn read(&self, pack: PackId, range: Range<u64>) -> Result<Option<Bytes>> {
-        // No more than what is there: a wrong length must not decide how much memory is taken.
+        // At most what is there: a wrong length must not decide how much memory is taken.
         let length = range.end.min(self.area.readable(pack)).saturating_sub(range.start);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         Ok(self.area.read_into(pack, range, &mut bytes)?.then(|| bytes.into()))
@@ -189,19 +188,19 @@ impl Staging {
         })
     }
 
-    /// Whether the pack went, or goes, unsent, because nothing refers to it any more: whoever found a reference to it found
-    /// that before. Forgotten after thousands of others.
+    /// Whether the pack is gone, or going, unsent, because nothing refers to it any more. A caller with a reference to it
+    /// found that earlier. Forgotten after thousands of other drops.
     #[must_use]
     pub fn was_dropped(&self, pack: PackId) -> bool {
         self.area.table.lock().was_dropped(pack)
     }
 
-    /// What a journal that goes on says of packs that were dropped (J3). Before `recover`.
+    /// Takes over what a continued journal says of dropped packs (J3). To be called before `recover`.
     pub fn restore_dropped(&self, packs: &[DroppedPack]) {
         self.area.table.lock().restore_dropped(packs);
     }
 
-    /// Bytes of the pack that are here (J3 measures by this).
+    /// How many bytes of the pack are here (used by J3).
     #[must_use]
     pub fn length(&self, pack: PackId) -> Option<u64> {
         self.area.table.lock().get(pack).map(|entry| entry.length)
@@ -214,10 +213,10 @@ impl Staging {
         self.area.table.lock().iter().map(|(id, pack)| (id, pack.length)).collect()
     }
 
-    /// C4, K5: a transaction that refers to these packs is about to be appended; under the append lock. Returns which
-    /// of them are here: these stay until the transaction is confirmed, so a crash that loses one of them makes the
-    /// transaction bad (J3); the others are in the bucket. The vault calls it too for each unconfirmed transaction
-    /// that it finds in the journal. An error (`Gone`, `Full`, `Poisoned`): it must not be appended.
+    /// C4, K5: called under the append lock for a transaction that is about to be appended and refers to these packs.
+    /// Returns which of them are here. They stay until the transaction is confirmed, so if a crash loses one, the
+    /// transaction is bad (J3); the others are in the bucket. The vault also calls it for each unconfirmed transaction that
+    /// it finds in the journal. After an error (`Gone`, `Full`, `Poisoned`) the transaction must not be appended.
     pub fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
         self.area.check()?;
         if packs.is_empty() {
@@ -229,24 +228,24 @@ impl Staging {
         self.area.table.lock().appending(seq, packs)
     }
 
-    /// K5: a deletion begins; which packs appends refer to is kept in mind until [`Staging::end_deletion`].
+    /// K5: a deletion begins. Packs that appends refer to are remembered until [`Staging::end_deletion`].
     pub fn begin_deletion(&self) {
         self.area.table.lock().freezer.begin();
     }
 
-    /// K5: freezes those of these packs that nothing on this machine may need, as everything up to `confirmed` is in the
-    /// bucket; returns which. Appends that refer to one of them fail until it thaws.
+    /// K5: freezes those of `packs` that nothing on this machine can need once everything up to `confirmed` is in the
+    /// bucket, and returns them. Appends that refer to a frozen pack fail until `thaw`.
     #[must_use]
     pub fn freeze(&self, packs: &[PackId], confirmed: Seq) -> Vec<PackId> {
         self.area.table.lock().freeze(packs, confirmed)
     }
 
-    /// What was frozen is gone from the bucket, or stays there.
+    /// Ends the freeze: the packs are gone from the bucket, or stay there.
     pub fn thaw(&self) {
         self.area.table.lock().freezer.thaw();
     }
 
-    /// The deletion is over, or given up.
+    /// K5: the deletion is over or given up.
     pub fn end_deletion(&self) {
         self.area.table.lock().freezer.end();
     }

@@ -1,4 +1,4 @@
-//! The uploader: packs in parallel, then commits in order (C1). It sends nothing and wakes for nothing when idle.
+//! The uploader: packs in parallel, then commits in order (C1). When idle it sends nothing and never wakes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::os;
 use crate::store::Bucket;
 use crate::types::{CommitNo, Seq};
 
-/// How often somebody who waits as long as there is progress looks whether there is.
+/// How often `sync_while_moving` looks for progress.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the uploader works on.
@@ -30,13 +30,13 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// The log's end, claimed.
     pub committer: Committer,
-    /// Where to.
+    /// Where packs and commits go.
     pub bucket: Bucket,
     /// Notes what is confirmed, and lets packs leave.
     pub barrier: Barrier,
 }
 
-/// How the pipeline fares, for `status`.
+/// The state of the pipeline, for `status`.
 #[derive(Clone, Debug)]
 pub struct UploadStatus {
     /// Packs and bytes here and unsent.
@@ -44,15 +44,15 @@ pub struct UploadStatus {
     /// Packs on the wire.
     #[allow(dead_code, reason = "tests wait for it")]
     pub sending: u64,
-    /// Bytes that the other end has taken: as long as this grows, the link is alive.
+    /// Bytes that the other end has taken: as long as this grows, the link works.
     pub carried: u64,
     /// The last transaction of the journal.
     pub appended: Seq,
     /// The last transaction that is in the bucket.
     pub confirmed: Seq,
-    /// The trouble with packs, and with commits, if there is any now; both are tried again for ever.
+    /// Current trouble with packs and with commits; both are retried forever.
     pub trouble: Vec<Trouble>,
-    /// Another writer has this commit: nothing more is sent (W3).
+    /// Another writer has written this commit: nothing more is sent (W3).
     pub fenced: Option<CommitNo>,
     /// The local disk failed: nothing more is accepted or sent (J6).
     pub poisoned: Option<String>,
@@ -83,12 +83,12 @@ pub struct Uploader {
     staging: Staging,
     pipeline: Arc<Pipeline>,
     packs: JoinHandle<()>,
-    /// Taken by whoever stops it.
+    /// Taken by the first call of `stop`.
     commits: Mutex<Option<JoinHandle<Option<Committer>>>>,
 }
 
 impl Uploader {
-    /// Starts sending. Within a runtime.
+    /// Starts sending. Must be called within a runtime.
     #[must_use]
     pub fn start(parts: Parts, hooks: Hooks, limits: UploadLimits, steps: StepObserver) -> Self {
         let Parts { staging, journal, committer, bucket, barrier } = parts;
@@ -118,13 +118,13 @@ impl Uploader {
     /// Waits until every transaction up to `upto` is in the bucket; no commit lingers meanwhile.
     ///
     /// # Errors
-    /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
+    /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped` if it never will be.
     pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
         self.want(upto);
         self.wait(upto, Instant::now() + deadline).await
     }
 
-    /// No commit lingers until this one, and what pauses because the store failed tries again now.
+    /// Commits up to `upto` do not linger, and pauses after failures of the store end now.
     fn want(&self, upto: Seq) {
         self.pipeline.wanted.send_modify(|wanted| *wanted = upto.max(*wanted));
     }
@@ -155,13 +155,13 @@ impl Uploader {
         }
     }
 
-    /// That the bucket does not have everything yet, naming what is missing.
+    /// The error that the bucket does not have everything yet, naming what is missing.
     pub fn unfinished(&self) -> Error {
         Error::Unfinished { missing: self.status().missing() }
     }
 
     /// As `sync`, but the deadline counts from the last progress: a slow link is no error. `moves` is called at the
-    /// beginning, and whenever more got to the bucket.
+    /// start, and whenever more has reached the bucket.
     pub async fn sync_while_moving(
         &self,
         upto: Seq,
@@ -191,14 +191,14 @@ impl Uploader {
         self.sync(self.pipeline.journal.appended(), deadline).await
     }
 
-    /// Every transaction up to this one is in the bucket.
+    /// The last transaction up to which all are in the bucket.
     #[must_use]
     pub fn confirmed(&self) -> Seq {
         *self.pipeline.confirmed.borrow()
     }
 
-    /// Bytes of packs and commits that the other end has taken; it only grows. What is taken and lost, and sent again,
-    /// counts once.
+    /// Bytes of packs and commits that the other end has taken. It only grows: bytes that are lost and sent again count
+    /// once.
     #[must_use]
     pub fn carried(&self) -> u64 {
         self.pipeline.in_flight.lock().carried()
@@ -229,8 +229,8 @@ impl Uploader {
         }
     }
 
-    /// Stops: whoever waits is told so, and a request on the wire is cut off. The first call returns the committer, for
-    /// a release if nothing is unsent; later ones find it taken.
+    /// Stops: waiting callers get an error, and requests on the wire are cut off. The first call returns the committer,
+    /// for a release if nothing is unsent; later calls return `None`.
     pub async fn stop(&self) -> Option<Committer> {
         self.pipeline.stop_with(StopReason::Asked);
         self.packs.abort();

@@ -1,4 +1,4 @@
-//! Builds an open vault of its rooms, and starts what works between them.
+//! Builds an open vault from its rooms, and starts the tasks that connect them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -37,14 +37,15 @@ use crate::types::{CommitNo, CurrentGeneration, InodeNo, Patience, Timestamp};
 use crate::upload::{Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, Uploader};
 use crate::vfs::{self, Vfs};
 
-/// What the log says, read to its end.
+/// The result of reading the log to its end: a state to show, or a claim.
 enum Opened {
     Read(Shown),
     Claimed(Box<Claimed>, StoreMemory),
 }
 
 impl Opened {
-    /// By the superblock that the vault was unlocked with. `said`: warnings, for whoever tries again; they stay when it fails.
+    /// Opens with the superblock that the vault was unlocked with. `said` collects warnings, also when it fails, for another
+    /// try.
     async fn find(
         options: &VaultOptions,
         cache: &Cache,
@@ -65,7 +66,7 @@ impl Opened {
         if options.read_only {
             return Ok(Self::Read(read_state(context).await?));
         }
-        // Before anything local is touched: a damaged journal leaves all as it is.
+        // Before anything local is touched: if the journal is damaged, everything stays as it is.
         let found = context.inspect_journal()?;
         let store_memory = StoreMemory::recalled(options);
         options.try_put_as(&options.bucket.limited_to()).await?;
@@ -86,14 +87,14 @@ impl Vault {
     /// # Errors
     /// See [`super::Error`]; nothing local was changed if the journal is damaged (J3).
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>> {
-        // What shows the past cannot change it.
+        // A view of the past is read-only.
         let mut options =
             VaultOptions { read_only: options.read_only || options.at.is_some(), ..options };
         if !options.read_only {
             disk_space::check(&options)?;
         }
         make_private(&options.state_dir)?;
-        // Before anything is looked at: a daemon that lives, in whatever namespaces, is not disturbed.
+        // Before anything is looked at, so that a living daemon, in whatever namespace, is not disturbed.
         let lock = options.machine.lock(
             options.unlocked.vault,
             &options.state_dir,
@@ -105,7 +106,7 @@ impl Vault {
         let cache = open_cache(&options, &state_dir)?;
         let mut said = options.machine.warning.iter().cloned().collect();
         let opened = match Opened::find(&options, &cache, &state_dir, &mut said).await {
-            // The next superblock may have come after this one was read (O1): once more, by that.
+            // A newer superblock may have come after this one was read (O1): unlock with that, and try once more.
             Err(Error::OldSuperblock) => {
                 options.unlocked = unlocked_anew(&options.bucket, &options.unlocked).await?;
                 Opened::find(&options, &cache, &state_dir, &mut said).await?
@@ -201,7 +202,7 @@ impl Vault {
     }
 }
 
-/// Here where it was verified, and the log does not name a newer one.
+/// Keeps a copy on this machine. By now the superblock is verified, and the log names no newer one.
 fn keep_superblock(options: &VaultOptions) {
     let VaultOptions { machine, unlocked, .. } = options;
     superblock_copy::keep(&machine.data_dir, unlocked.vault, &unlocked.sealed);
@@ -321,7 +322,7 @@ fn barrier(staging: &Staging, journal: &Arc<Journal>, cache: &Cache) -> Barrier 
     Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, StepObserver::default())
 }
 
-/// What the vault does in the background, besides what its rooms do.
+/// The vault's own background tasks, besides those of its rooms.
 fn tasks(
     journal: &Arc<Journal>,
     index: &Index,
@@ -369,7 +370,7 @@ fn hooks(
     Hooks { on_confirmed, on_fenced }
 }
 
-/// The root directory of a vault that has none yet: it belongs to whoever mounts it first.
+/// Makes the root directory of a new vault: it belongs to the user who mounts it first.
 async fn make_root(index: &Index) -> Result<()> {
     let now = Timestamp::now();
     let (uid, gid) = os::real_ids();

@@ -14,22 +14,22 @@ use crate::records::TRANSACTION_MAX;
 use crate::types::{GIB, MIB};
 use crate::upload::{Staging, UploadLimits};
 
-/// The shares of the memory budget: caches, write buffers, what is on the wire, and the changes that a checkpoint holds at
-/// a time. What sled takes (up to four times its share of rows, 15 memtables in a batch) and the process itself are some 80
-/// MiB that are not in these, less with a small budget; sled's part grows with the log since the last checkpoint (by half
-/// as much), so that is bounded, too.
+/// The shares of the memory budget: caches, write buffers, packs on the wire, and the changes that a checkpoint holds at a
+/// time. Not included are about 80 MiB (less with a small budget) for the process itself and for sled, which takes up to
+/// four times its share of rows, 15 memtables in a batch. sled also grows by half of the log since the last checkpoint,
+/// which `log` bounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
     pub cache: u64,
     pub buffers: u64,
     pub wire: u64,
-    /// Of changed records, in a pass of a checkpoint over the commits.
+    /// Bytes of changed records in one pass of a checkpoint over the commits.
     pub pass: usize,
-    /// Of transactions in a commit: read and sealed at once, and once more when a checkpoint opens it.
+    /// Bytes of transactions in a commit: in memory once while it is read and sealed, and again when a checkpoint opens it.
     pub commit: usize,
-    /// Of the log, after which a checkpoint is due at the latest (K1).
+    /// Bytes of log after which a checkpoint is due at the latest (K1).
     pub log: u64,
-    /// Of the index's own layers.
+    /// For the index's own layers.
     pub index: IndexMemory,
 }
 
@@ -37,7 +37,7 @@ impl Shares {
     pub(super) fn of(memory: u64) -> Self {
         let memory = memory.max(64 * MIB);
         let pass = usize::try_from((memory / 8).min(32 * MIB)).unwrap_or(usize::MAX);
-        // A small budget has less to spare for it.
+        // The 4 MiB matter most in a small budget, which has little to spare.
         let cache = memory / 8 * 3 - 4 * MIB;
         let (buffers, wire) = (memory / 8, memory / 4);
         let commit = TRANSACTION_MAX + usize::try_from((memory / 64).min(4 * MIB)).unwrap_or(0);
@@ -49,16 +49,16 @@ impl Shares {
     }
 }
 
-/// What may be resident beside `--memory`, and somewhat less: the process itself, sled, what malloc keeps.
+/// What may be resident on top of `--memory`, set somewhat low: the process itself, sled, what malloc keeps.
 const BESIDE: u64 = 44 * MIB;
 
-/// How much memory decrypted blocks have now. What is resident is not the sum of the shares: there are fragments, stacks,
-/// libraries. So the one share that can be less at any time is, while the process has too much.
+/// The current memory for decrypted blocks. Resident memory is more than the sum of the shares (fragmentation, stacks,
+/// libraries), so while the process has too much, this share shrinks: it is the one that can at any time.
 #[derive(Debug)]
 pub(super) struct BlockShare {
     full: u64,
     now: AtomicU64,
-    /// Of the process.
+    /// Resident bytes that the process should stay below.
     most: u64,
 }
 
@@ -68,7 +68,8 @@ impl BlockShare {
         Self { full, now: full.into(), most: memory.max(64 * MIB) + BESIDE }
     }
 
-    /// What it is from now on, if that is another; `resident`: bytes of the process. Less at once, more little by little.
+    /// Returns the new share if it changes. `resident`: the process's resident bytes. It shrinks at once and grows little
+    /// by little.
     pub(super) fn next(&self, resident: u64) -> Option<u64> {
         let now = self.now.load(Ordering::Relaxed);
         let over = resident.saturating_sub(self.most / 8 * 7);
@@ -81,21 +82,21 @@ impl BlockShare {
         (next != now).then_some(next)
     }
 
-    /// What buffers may keep for the blocks that are read next, in bytes, while blocks have so much: as much as read-ahead
-    /// has (what is read is in these), and less in proportion.
+    /// Bytes that buffers may keep for the next blocks, while decrypted blocks may take `blocks` bytes: at the full share
+    /// as much as read-ahead has (it reads into these buffers), otherwise in proportion.
     pub(super) fn kept_beside(blocks: u64) -> u64 {
         blocks / 5 * 6
     }
 }
 
-/// Cache and staging in all: 20 GiB, or a fifth of what is free, if less.
+/// Bytes for cache and staging together, at least 64 MiB. By default 20 GiB, or a fifth of the free space if that is less.
 pub(super) fn disk_budget(dir: &Path, asked: Option<u64>) -> u64 {
     asked
         .unwrap_or_else(|| (20 * GIB).min(crate::os::free_bytes(dir).unwrap_or(100 * GIB) / 5))
         .max(64 * MIB)
 }
 
-/// The shares of the disk budget: staging has half at most, so the cache may have all of it.
+/// Opens the cache with half of the disk budget; staging has the other half at most.
 pub(super) fn open_cache(options: &VaultOptions, state_dir: &StateDir) -> Result<Cache> {
     let disk = disk_budget(&state_dir.root, options.cache_size);
     let memory = Shares::of(options.memory).cache;
@@ -106,7 +107,7 @@ pub(super) fn open_cache(options: &VaultOptions, state_dir: &StateDir) -> Result
         .map_err(|error| Error::Local(error.to_string()))
 }
 
-/// The bytes of files, over these rooms.
+/// Builds `Content`, the bytes of files, over these rooms.
 pub(super) fn open_content(
     options: &VaultOptions,
     cache: &Cache,

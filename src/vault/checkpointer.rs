@@ -23,21 +23,21 @@ use crate::os::ProcessTally;
 use crate::store::Bucket;
 use crate::types::{CommitNo, CurrentGeneration, KeyEpoch, Timestamp};
 
-/// How long after a failed checkpoint the next may begin: each leaves pages that no manifest names.
+/// How long after a failed checkpoint the next may begin: each failure leaves pages that no manifest names.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// What a checkpoint is made of, and when the next is due.
+/// What checkpoints are made from, and when the next is due.
 pub(super) struct Checkpointer {
     pub keys: Keys,
     pub bucket: Bucket,
     pub cache: Cache,
     pub index: Index,
     pub generation: CurrentGeneration,
-    /// What older key epochs sealed is not shared (K8).
+    /// Pages that an epoch before this one sealed are not shared (K8).
     oldest: Mutex<KeyEpoch>,
     shares: Shares,
     state: Mutex<State>,
-    /// A checkpoint may be due.
+    /// Notified when a checkpoint may be due.
     changed: Notify,
     /// Held while a checkpoint is made: one at a time.
     one: tokio::sync::Mutex<()>,
@@ -76,12 +76,12 @@ impl Checkpointer {
         })
     }
 
-    /// The next checkpoint refers to no page that an epoch before this one sealed (K8).
+    /// From now on a checkpoint refers to no page that an epoch before `oldest` sealed (K8).
     pub(super) fn renew(&self, oldest: KeyEpoch) {
         *self.oldest.lock() = oldest;
     }
 
-    /// Takes in that a commit is in the bucket.
+    /// Notes that a commit is in the bucket.
     pub(super) fn confirmed(&self, receipt: &Receipt) {
         let mut state = self.state.lock();
         state.head = receipt.number();
@@ -94,13 +94,13 @@ impl Checkpointer {
         }
     }
 
-    /// Why the last attempt failed, if it did.
+    /// The error of the last attempt, if it failed.
     pub(super) fn trouble(&self) -> Option<String> {
         self.state.lock().failed.clone()
     }
 
-    /// Makes checkpoints as they become due. A failed one is tried again when more was committed:
-    /// nothing depends on it but the length of the log.
+    /// Makes checkpoints as they become due. A failed one is tried again after more commits: only the length of the log
+    /// depends on it.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             let due = self.state.lock().since.is_due(self.shares.log);
@@ -123,25 +123,25 @@ impl Checkpointer {
         self.state.lock().head
     }
 
-    /// Transactions since the last one, as far as they are confirmed.
+    /// Confirmed transactions since the last checkpoint.
     pub(super) fn changes(&self) -> u64 {
         self.state.lock().since.transactions
     }
 
-    /// Makes one if the map has changed since the last.
+    /// Makes a checkpoint if the map has changed since the last.
     pub(super) async fn checkpoint_if_changed(&self) -> Result<()> {
         let is_changed = self.state.lock().since.transactions > 0;
         if is_changed { self.checkpoint().await.map(drop) } else { Ok(()) }
     }
 
-    /// Makes one as of the last confirmed commit, or finds that the last is of this very map. The commit that it is of.
+    /// Makes a checkpoint as of the last confirmed commit, unless the last one is of this very map. Returns its commit.
     pub(super) async fn checkpoint_as_of_head(&self) -> Result<CommitNo> {
         let is_changed = self.state.lock().since.transactions > 0;
         let base = self.index.base_commit();
         if !is_changed && base > CommitNo(0) { Ok(base) } else { self.checkpoint().await }
     }
 
-    /// Makes one as of the last confirmed commit, and returns its number.
+    /// Makes a checkpoint as of the last confirmed commit, and returns its number.
     pub(super) async fn checkpoint(&self) -> Result<CommitNo> {
         let _one = self.one.lock().await;
         let (upto, before) = {
@@ -190,7 +190,7 @@ impl Checkpointer {
     }
 }
 
-/// Commits from the disk cache, else the bucket: a build reads them several times.
+/// Commits from the disk cache, or else from the bucket: a build reads them several times.
 struct Commits<'a> {
     at: &'a Checkpointer,
     lengths: BTreeMap<CommitNo, u64>,

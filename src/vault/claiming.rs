@@ -34,8 +34,8 @@ const ELSEWHERE: &str = "this machine wrote this vault last, from another state 
      aside, and `s3vault recover` brings it back. If that directory is lost, so is this";
 
 impl OpenContext<'_> {
-    /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
-    /// local is changed before the journal is known to be whole (J3): `found` is what was found of it.
+    /// Opens for writing (W1): reads, decides, claims. Nothing is sent before the claim, and nothing local changes before the
+    /// journal is known to be whole (J3). `found` is what the first look at the journal found.
     pub(super) async fn writer(&self, found: Option<Inspection>) -> Result<Claimed> {
         let mut first = Some(found);
         let mut index_was_damaged = false;
@@ -48,7 +48,7 @@ impl OpenContext<'_> {
             match self.try_claim(found).await {
                 Ok(Some(opened)) => return Ok(opened),
                 Ok(None) => {}
-                // That is noted: the next try begins with an empty index, as the next mount would (J4).
+                // The damage is noted: the next try begins with an empty index, as the next mount would (J4).
                 Err(Error::Index(index::Error::Damaged(why))) if !index_was_damaged => {
                     tracing::warn!(why, "the local index is damaged; it is made anew");
                     index_was_damaged = true;
@@ -69,7 +69,7 @@ impl OpenContext<'_> {
         let (staging, whole) = self.whole_staging(journal.as_ref(), survey.confirmed).await?;
         if let Some(found) = &mut journal {
             self.check_staged(&staging, found, survey.confirmed, &whole)?;
-            // The index was judged by the journal as it was before: it may hold what is dropped now (J4).
+            // The index was checked against the journal as it was before: it may hold changes that are dropped now (J4).
             if index.point().journal == found.journal && index.point().seq > found.last {
                 tracing::info!("the local index is ahead of the journal; it is made anew");
                 drop(index);
@@ -105,7 +105,7 @@ impl OpenContext<'_> {
             upto: journal.noted().upto(),
         };
         let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
-        // What every mount looks at first: damage in it is met while the index can still be made anew.
+        // Reads what every mount looks at first, so that damage there is met while the index can still be made anew.
         let first = index.read(|view| view.inode(InodeNo::ROOT).and(view.orphans().map(drop)));
         first.await.map_err(Error::from)?;
         let Some(claim) = self.claim(&mut committer, &journal).await? else { return Ok(None) };
@@ -117,8 +117,8 @@ impl OpenContext<'_> {
         Ok(Some(opened))
     }
 
-    /// K5: whether a newer checkpoint came since the survey. Whoever made it may have deleted by it until the claim, and what
-    /// it deletes yet needs no claim any more.
+    /// K5: whether a newer checkpoint was made since the survey. Its maker may have deleted by it before our claim, and a
+    /// deletion whose horizon was confirmed before may still go on.
     async fn base_is_old(&self, index: &Index) -> Result<bool> {
         let (listed, _) =
             self.bucket().list_after(MANIFESTS, &manifest_name(index.base_commit())).await?;
@@ -129,7 +129,7 @@ impl OpenContext<'_> {
         Ok(newest.is_some_and(|newest| newest.commit > index.base_commit()))
     }
 
-    /// Rule W2.
+    /// Checks W2: another machine's claim that is not released is respected, unless `take_over`.
     fn may_write(&self, survey: &Survey) -> Result<()> {
         match &survey.writer {
             Some(writer)

@@ -1,4 +1,5 @@
-//! How a vault is closed: everything is in the bucket, then the claim is released (W1), then the journal says so.
+//! Closing a vault: everything goes to the bucket, then the claim is released (W1), then the journal notes the
+//! clean end.
 
 use std::time::Duration;
 
@@ -9,17 +10,16 @@ use crate::log::{CommitError, Committer, Head};
 use crate::os::{self, PipelineStep};
 use crate::{index, log, upload};
 
-/// How often a release is tried before the vault is left claimed by this machine.
+/// How often a release is tried before the vault stays claimed by this machine.
 const RELEASE_TRIES: usize = 4;
 
 impl Vault {
-    /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: what
-    /// is written from now on is refused.
+    /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: later writes are
+    /// refused.
     ///
     /// # Errors
-    /// [`crate::upload::Error::Unfinished`] and what the store says; the vault then stays open, and everything
-    /// unsent stays on this machine, for another try or the next mount. Another try goes on where
-    /// this one ended.
+    /// [`crate::upload::Error::Unfinished`] and what the store says. The vault then stays open, and everything
+    /// unsent stays on this machine, for another try or the next mount. Another try goes on where this one ended.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else {
             self.following.iter().for_each(Following::end);
@@ -46,12 +46,12 @@ impl Vault {
         Ok(())
     }
 
-    /// When everything is in the bucket, the uploader ends, and gives back what writes commits.
+    /// Waits until everything is in the bucket, stops the uploader, and returns its committer.
     async fn stop_sending(&self, writer: &Writer, deadline: Duration) -> Result<Option<Committer>> {
         self.sync(deadline).await?;
         writer.periodic.lock().take();
         let last = writer.journal.close_to_appends();
-        // Work in the background may have changed something meanwhile, with a pack that waits for company.
+        // Meanwhile background work may have changed something, with a pack that is still open to more extents.
         let sent = match self.content.close_packs() {
             Ok(()) => writer.uploader.sync(last, deadline).await.map_err(Error::from),
             Err(error) => Err(error.into()),
@@ -63,7 +63,7 @@ impl Vault {
         Ok(writer.uploader.stop().await)
     }
 
-    /// All that is here is durable, and the journal says that nothing was cut off.
+    /// Makes everything local durable, and notes in the journal that nothing was cut off.
     async fn mark_clean(&self, writer: &Writer) -> Result<()> {
         let finished = writer.barrier.finish().await.map_err(Error::from);
         let (journal, index) = (writer.journal.clone(), self.index.clone());
@@ -73,7 +73,7 @@ impl Vault {
         });
         let marked = marked.await.map_err(|panic| Error::Local(panic.to_string()))?;
         match finished.and(marked) {
-            // All is in the bucket; that it ended well is not noted here, and the next mount looks closer.
+            // Everything is in the bucket. Only the clean end is not noted, so the next mount checks more.
             Err(
                 Error::Upload(upload::Error::Full)
                 | Error::Log(log::Error::Full)

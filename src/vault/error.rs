@@ -7,26 +7,26 @@ use crate::{checkpoint, content, crypto, index, log, reclaim, records, store, up
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What helps where a superblock is lost.
+/// The way out if the superblock is lost.
 const WAY_OUT: &str = "Give the newest copy with --superblock FILE: one of `s3vault key backup`, or the one that each machine \
                        which used the vault keeps (<vault id>.superblock in ~/.local/share/s3vault)";
 
 /// Why a vault cannot be made, opened, synced or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing here is a vault.
+    /// The bucket holds no vault.
     #[error("there is no vault here; `s3vault init` makes one")]
     NoVault,
-    /// The store refuses objects of a class, or with tags.
+    /// The store refuses objects of a storage class, or with tags.
     #[error("the store does not take objects of this storage class, or with these tags: {0}")]
     PutAs(store::Error),
-    /// `init` found one.
+    /// `init` found a vault.
     #[error("there is a vault here already; mount it, or name another bucket or prefix")]
     Exists,
-    /// `init` could not hand the recovery key over; it made nothing.
+    /// `init` could not show the recovery key; it made nothing.
     #[error("the recovery key cannot be shown ({0}); nothing was made")]
     NotShown(std::io::Error),
-    /// Neither a passphrase nor the recovery key of this vault.
+    /// The secret is neither a passphrase nor the recovery key of this vault.
     #[error("the passphrase (or recovery key) is wrong")]
     WrongSecret,
     /// A superblock that does not verify. An older one is never taken instead (O1), unless it ends early (K6).
@@ -42,12 +42,12 @@ pub enum Error {
         "the newest superblock is gone from the bucket: an older one was put in its place. {WAY_OUT}"
     )]
     OldSuperblock,
-    /// The bucket has no superblock, but all else of a vault.
+    /// The bucket has other objects of a vault, but no superblock.
     #[error(
         "the superblock is gone from the bucket, and without it no key opens the rest of the vault, which is there. {WAY_OUT}"
     )]
     SuperblockLost,
-    /// A file that is to stand in for the superblock, or to be one.
+    /// A file that was to stand in for the superblock cannot.
     #[error("{} is not used: {why}", path.display())]
     SuperblockFile {
         /// The file.
@@ -55,7 +55,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Made by a later version.
+    /// The vault was made by a later version.
     #[error(
         "this vault has format {format}, which this version of s3vault does not know; use a newer one"
     )]
@@ -69,19 +69,19 @@ pub enum Error {
          if only one machine ever writes, use --single-machine"
     )]
     NoConditionalPuts,
-    /// Another machine writes (W2).
+    /// Another machine has claimed the vault (W2).
     #[error(
         "the vault is in use by {host} (since {}); unmount it there, or, if that machine is gone, \
          mount with --take-over: what it has not uploaded stays on it",
         seconds(claimed)
     )]
     OtherWriter {
-        /// What people call that machine.
+        /// That machine's host name.
         host: String,
         /// When it claimed the vault, by its clock.
         claimed: Timestamp,
     },
-    /// This machine writes it already (W2).
+    /// This machine has mounted the vault for writing already (W2).
     #[error("the vault is mounted already, at {mountpoint}")]
     MountedHere {
         /// Where.
@@ -99,10 +99,10 @@ pub enum Error {
     /// A file or directory was not brought back.
     #[error("{0}")]
     NotRestored(String),
-    /// What was to be looked at is not there (K4).
+    /// The state to look at is not there (K4).
     #[error("{0}")]
     NoState(NoState),
-    /// The disk is too small for a mount that can write, also when it is empty.
+    /// The disk is too small for a mount that writes, even when empty.
     #[error(
         "the disk of {} has {} MiB in all, and a vault that is written to needs {}: 1 GiB or a tenth of the disk stays \
          free; name a directory on a larger one with --state-dir, or look with --read-only",
@@ -116,7 +116,7 @@ pub enum Error {
         /// How large it must be, in bytes.
         needed: u64,
     },
-    /// What this machine remembers of the vault does not open, so that a rollback could be hidden (O2).
+    /// What this machine remembers of the vault does not open, which could hide a rollback (O2).
     #[error(
         "{path} is damaged ({source}), so whether the bucket is older than what this machine saw cannot be told. \
          If its newest files are as you know them: --accept-rollback begins it anew"
@@ -127,7 +127,7 @@ pub enum Error {
         /// What is wrong with it.
         source: log::Error,
     },
-    /// What is not in the bucket yet is damaged here (J3).
+    /// Local data that is not in the bucket yet is damaged (J3).
     #[error(
         "{} {why}; it holds changes that are not in the bucket yet, and what is in the bucket is whole. Bring that file \
          back, or mount with --accept-damage, which goes on without what cannot be read, and keeps a copy of what is \
@@ -139,7 +139,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A local file or directory.
+    /// A local file or directory failed.
     #[error("{what}")]
     Io {
         /// What was tried.
@@ -172,22 +172,22 @@ pub enum Error {
     /// The file system.
     #[error(transparent)]
     Vfs(#[from] vfs::Error),
-    /// The vault is open for reading alone.
+    /// The vault is open for reading only.
     #[error("it is mounted read-only; nothing was changed")]
     ReadOnlyMount,
-    /// A snapshot that cannot be made or ended.
+    /// A snapshot cannot be made or ended.
     #[error("{0}; nothing was changed")]
     Snapshot(String),
-    /// A change of the keys that cannot be made.
+    /// A change of the keys cannot be made.
     #[error("{0}; nothing was changed")]
     Keys(String),
-    /// Deletion of what is old.
+    /// Deleting old objects failed.
     #[error(transparent)]
     Reclaim(reclaim::Error),
-    /// Something on this machine that should not be.
+    /// Something on this machine is not as it should be.
     #[error("{0}")]
     Local(String),
-    /// The index was rebuilt and still is not of this log: a bug.
+    /// The index was rebuilt and still does not fit the log: a bug.
     #[error("the local index could not be made to fit the log")]
     IndexDoesNotFit,
     /// Two writers raced for the claim again and again.

@@ -1,9 +1,9 @@
-//! What an error means for whoever asked, however deep it comes from.
+//! What an error means for the caller, however deep it comes from.
 
 use super::Error;
 use crate::{cache, checkpoint, content, index, log, records, store, upload, vfs};
 
-/// What an error means for whoever asked.
+/// What an error means for the caller.
 #[derive(Debug)]
 pub enum ErrorClass<'a> {
     /// The store failed.
@@ -18,12 +18,12 @@ pub enum ErrorClass<'a> {
     Damaged,
     /// This machine's disk failed or is full.
     LocalDisk,
-    /// What the variant of [`Error`] says, or nothing in particular.
+    /// See the variant of [`Error`].
     Other,
 }
 
 impl Error {
-    /// What this error means for whoever asked.
+    /// What this error means for the caller.
     pub fn class(&self) -> ErrorClass<'_> {
         match self {
             Self::Store(error) => ErrorClass::Store(error),
@@ -35,7 +35,7 @@ impl Error {
             Self::Vfs(vfs::Error::Index(error)) => of_index(error),
             Self::Vfs(vfs::Error::Content(error)) => of_content(error),
             Self::Vfs(vfs::Error::ReadOnly) => ErrorClass::ReadOnly,
-            // Staging is full: uploads make room.
+            // Staging is full; uploads make room.
             Self::Vfs(vfs::Error::NoSpace | vfs::Error::PushedOut) => ErrorClass::Unfinished,
             Self::Io { .. } | Self::SmallDisk { .. } => ErrorClass::LocalDisk,
             Self::Contended => ErrorClass::Fenced,
@@ -54,7 +54,7 @@ fn of_log(error: &log::Error) -> ErrorClass<'_> {
     match error {
         log::Error::Store(error) => ErrorClass::Store(error),
         log::Error::Io { .. } | log::Error::Poisoned(_) => ErrorClass::LocalDisk,
-        // Uploads make room.
+        // The journal has no room; uploads make room.
         log::Error::Full => ErrorClass::Unfinished,
         log::Error::Records(records::Error::Malformed { .. })
         | log::Error::Seal { .. }

@@ -1,8 +1,8 @@
-//! A reader follows what other machines write (W5): while it is used it looks for the next commit, and applies each one whole.
+//! A reader follows what other machines write (W5): while in use it looks for the next commit, and applies each one whole.
 //!
-//! One task looks, and it alone changes the head and the map: apply, then tell the kernel, then the head. What may not be
-//! believed changes nothing: the reader stays at the state it shows, and says so. Where the log alone no longer leads on
-//! (W5), the vault is opened again beside, with all checks of a mount, and takes the place of what was shown at once.
+//! One task looks, and only it changes head and map: it applies a commit, tells the kernel, then moves the head. What cannot
+//! be believed changes nothing: the reader stays at the state it shows, and says so. Where the log alone does not lead on
+//! (W5), the vault is opened again beside what is shown, with all checks of a mount, and then replaces it at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,18 +31,19 @@ use crate::types::{
 };
 use crate::vfs::Vfs;
 
-/// The log is listed so often at least, so that its date is known; else a look is one HEAD.
+/// The log is listed at least this often, so that its date is known; otherwise a look is one HEAD.
 const LIST_EVERY: Duration = Duration::from_secs(15 * 60);
-/// After so much of the log, or so long by the store's clock, a newer checkpoint is looked for to be the base (J9).
+/// After this many bytes or commits of the log, or this long by the store's clock, a newer checkpoint is looked for as the
+/// base (J9).
 const BASE_BYTES: u64 = 8 * MIB;
 const BASE_COMMITS: u64 = 256;
 const BASE_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
-/// Commits since the base whose hashes are kept, so that a checkpoint of one of them can be told from a stranger's.
+/// How many commits since the base have their hashes kept, to tell a checkpoint of one of them from a foreign one.
 const HASHES_MAX: usize = 1 << 16;
 /// The longest pause after looks that failed.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// A reader's rooms, as whoever looks needs them.
+/// A reader's rooms, as far as following needs them.
 pub(super) struct FollowerParts {
     pub options: Arc<VaultOptions>,
     pub cache: Cache,
@@ -50,11 +51,11 @@ pub(super) struct FollowerParts {
     pub vfs: Vfs,
     pub head: Arc<Mutex<Head>>,
     pub recorder: Arc<HeadRecorder>,
-    /// Of the newest superblock that was verified.
+    /// Generation of the newest verified superblock.
     pub generation: CurrentGeneration,
 }
 
-/// The task that looks; it ends with this.
+/// The task that follows the log; it ends when this is dropped.
 pub(super) struct Following {
     follower: Arc<Follower>,
     task: JoinHandle<()>,
@@ -64,14 +65,14 @@ struct Follower {
     parts: FollowerParts,
     bucket: Bucket,
     chain: Chain,
-    /// One looks at a time.
+    /// Held during a look, so there is one at a time.
     looking: tokio::sync::Mutex<LookState>,
     status: Mutex<FollowingStatus>,
-    /// What the cache had lacked when the reader last moved to another base.
+    /// The cache's count of lacking objects when the base last moved.
     lacked: AtomicU64,
 }
 
-/// When the log was listed, by two clocks: one that nobody sets, and one that goes on while the machine sleeps.
+/// When the log was listed, by two clocks: one that is never set, and one that goes on while the machine sleeps.
 #[derive(Clone, Copy)]
 struct LogListed {
     at: Instant,
@@ -83,26 +84,26 @@ impl LogListed {
         Self { at: Instant::now(), day: Timestamp::now() }
     }
 
-    /// Whether what has come since, and is gone again, would be news.
+    /// Whether the listing is so recent that no commit since can be gone again.
     fn is_recent(self) -> bool {
-        // Set back, the day says nothing.
+        // If the clock was set back, `day` says nothing.
         let is_set_back = Timestamp::now() < self.day;
         self.at.elapsed() < LIST_EVERY && !is_set_back && self.day.age() < LIST_EVERY
     }
 }
 
-/// What only whoever looks knows.
+/// State of the looks, used only under `Follower::looking`.
 struct LookState {
     listed: LogListed,
-    /// Commits since the base.
+    /// Hashes of the commits since the base.
     applied: BTreeMap<CommitNo, Hash>,
-    /// Of the log, since a base was looked for; and when that was, by the store's clock.
+    /// Bytes and commits of the log since a base was last looked for, and when that was, by the store's clock.
     bytes: u64,
     commits: u64,
     base_seen: SystemTime,
-    /// What the cache lacked then.
+    /// The cache's count of lacking objects then.
     lacked: u64,
-    /// A commit was taken in by half, sled failed, or a record does not open: the index is made anew before anything else
+    /// A commit was applied only in part, sled failed, or a record does not open: the index is made anew before anything else
     /// (J4).
     is_damaged: bool,
     /// Where the index is, if it is not that of the mount.
@@ -116,7 +117,7 @@ impl Drop for Following {
 }
 
 impl Following {
-    /// Within a runtime. Looks at most once in `every`.
+    /// Starts following; must be called within a runtime. Looks at most once in `every`.
     pub(super) fn start(parts: FollowerParts, every: Duration) -> Self {
         let follower = Arc::new(Follower::new(parts, every));
         let looks = follower.clone();
@@ -125,7 +126,7 @@ impl Following {
         Self { follower, task }
     }
 
-    /// Nothing is looked for any more.
+    /// Ends following.
     pub(super) fn end(&self) {
         self.task.abort();
     }
@@ -134,18 +135,18 @@ impl Following {
         self.follower.status.lock().clone()
     }
 
-    /// What the cache lacked that is no trouble any more.
+    /// The cache's count of lacking objects before the last move: these are no trouble any more.
     pub(super) fn lacked(&self) -> u64 {
         self.follower.lacked.load(Ordering::Relaxed)
     }
 
-    /// Looks now, and not when it is time.
+    /// Looks now, without waiting for the next turn.
     #[cfg(test)]
     pub(super) async fn look(&self) -> Result<()> {
         self.follower.look().await
     }
 
-    /// It does not look before this is done: what it shows stays as it is.
+    /// Runs `meanwhile` with no look beside it, so the state shown stays the same.
     #[cfg(test)]
     pub(super) async fn unmoved<T>(&self, meanwhile: impl Future<Output = T>) -> T {
         let _looking = self.follower.looking.lock().await;
@@ -186,7 +187,7 @@ impl Follower {
         }
     }
 
-    /// Looks while it is used: nobody waits for it, and an idle mount asks for nothing.
+    /// Looks while the mount is used. Nobody waits for a look, and an idle mount requests nothing.
     async fn run(self: Arc<Self>, every: Duration) {
         let mut pause = every;
         loop {
@@ -199,7 +200,7 @@ impl Follower {
         }
     }
 
-    /// One look, and what is told of it.
+    /// Looks once, and updates the status.
     async fn look(&self) -> Result<()> {
         let mut looking = self.looking.lock().await;
         let before = self.head().number;
@@ -208,7 +209,7 @@ impl Follower {
         if head.number > before {
             tracing::debug!(commit = head.number.0, "this mount shows a newer state");
             let recorder = self.parts.recorder.clone();
-            // What could not be remembered is said in the log, and the next look does it.
+            // If it cannot be remembered, that is logged, and the next look tries again.
             drop(os::blocking(move || recorder.remember(head.number, head.hash)).await);
         }
         let mut status = self.status.lock();
@@ -240,7 +241,7 @@ impl Follower {
     }
 
     async fn look_once(&self, looking: &mut LookState) -> Result<()> {
-        // Whoever reads may have found that out.
+        // A read of the file system may have found damage.
         looking.is_damaged |= self.parts.index.is_damaged();
         let leads_on = match self.read_on(looking).await {
             Err(Error::Index(index::Error::Damaged(why))) => {
@@ -253,7 +254,7 @@ impl Follower {
         if leads_on { Ok(()) } else { self.open_again(looking).await }
     }
 
-    /// Takes in what the log has beyond the head. Whether the log and the index here lead on: else the vault is to be opened
+    /// Applies what the log has beyond the head. Returns false if log and index do not lead on, and the vault must be opened
     /// again.
     async fn read_on(&self, looking: &mut LookState) -> Result<bool> {
         let head = self.head();
@@ -261,7 +262,7 @@ impl Follower {
         if is_short && !self.is_there(head.number.next()).await? {
             return self.mind_base(looking, None).await.map(|()| true);
         }
-        // With the head itself: of a log that was not trimmed there is always something from there on.
+        // Lists from the head itself, which is there unless the log was trimmed past it.
         let before = CommitNo(head.number.0.saturating_sub(1));
         let (listed, time) = self.chain.listed(before).await?;
         if looking.is_damaged || !head.vouches_at(time) {
@@ -278,7 +279,7 @@ impl Follower {
                 let link = match links.next().await {
                     Ok(Some(link)) => link,
                     Ok(None) => break,
-                    // The log was cut off behind us: a checkpoint may lead on.
+                    // The log was trimmed past our head: a checkpoint may lead on.
                     Err(log::Error::Gap { .. }) => return Ok(false),
                     Err(error) => return Err(error.into()),
                 };
@@ -296,7 +297,7 @@ impl Follower {
         }
     }
 
-    /// Applies a commit that continues what is shown.
+    /// Applies a commit that continues the state shown.
     async fn take(&self, looking: &mut LookState, link: ChainedCommit) -> Result<()> {
         let named = link.content.header.generation;
         if named > self.parts.generation.get() {
@@ -317,7 +318,7 @@ impl Follower {
         Ok(())
     }
 
-    /// O1: the superblock that a commit names. It is verified with the keys that are here; of a new key nobody here knows.
+    /// O1: verifies the superblock that a commit names, with the keys of this mount. They include no newer epoch.
     async fn verify_superblock(&self, named: Generation) -> Result<()> {
         let unlocked = &self.parts.options.unlocked;
         let superblock = superblock::newest(&self.bucket, unlocked).await?;
@@ -335,7 +336,7 @@ impl Follower {
         Ok(())
     }
 
-    /// J9: moves to a newer base when what was applied since becomes much, or when the base was deleted.
+    /// J9: moves to a newer base when much was applied since, or when something was found to be gone.
     async fn mind_base(&self, looking: &mut LookState, time: Option<SystemTime>) -> Result<()> {
         let lacks = self.parts.cache.usage().lacking;
         let age = time.and_then(|time| time.duration_since(looking.base_seen).ok());
@@ -352,12 +353,13 @@ impl Follower {
             true => None,
             false => newest(&self.bucket, keys).await?.manifest,
         };
-        // Where the store failed before, the next look asks again.
+        // Reset only now: if the store failed before, the next look asks again.
         (looking.bytes, looking.commits) = (0, 0);
         (looking.base_seen, looking.lacked) = (seen, lacks);
         let Some(manifest) = manifest else { return Ok(()) };
         let commit = manifest.commit;
-        // Beyond what is applied, or of another log: the next one may be ours, and the log says what is.
+        // It is beyond what is applied, or of another log. A later one may fit; if the log is another one, reading it shows
+        // that.
         if looking.applied.get(&commit) != Some(&manifest.commit_hash) {
             return Ok(());
         }
@@ -369,7 +371,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Opens the vault beside what is shown, as a mount does, and shows that: all of it from one moment to the next.
+    /// Opens the vault beside what is shown, as a mount does, and then replaces all of it at once.
     async fn open_again(&self, looking: &mut LookState) -> Result<()> {
         let parts = &self.parts;
         let (before, lacks) = (self.head(), parts.cache.usage().lacking);
@@ -396,7 +398,7 @@ impl Follower {
         let change = move || {
             shown.change_places(&index);
             drop(index);
-            // What is not removed now is when the vault is opened next.
+            // What cannot be removed now is removed when the vault is opened next.
             match old_dir {
                 Some(dir) => drop(dir),
                 None => drop(Index::wipe(&mounted)),

@@ -12,18 +12,18 @@ use crate::types::{Generation, VaultId};
 const README: &str = "This bucket (or prefix) is an s3vault: files encrypted on the machines of their owner.\n\
     Do not change or delete objects here; `s3vault mount` with the passphrase or recovery key opens it.\n";
 
-/// What will open the vault, beside its recovery key.
+/// What will open the vault, and whether it gets a recovery key.
 pub struct InitSecrets {
     /// The passphrase.
     pub passphrase: Passphrase,
-    /// How much work a guess at it takes.
+    /// How much work one guess at the passphrase takes.
     pub argon: Argon2Params,
-    /// Whether a recovery key is made, and shown.
+    /// Whether a recovery key is made and shown.
     pub recovery: bool,
 }
 
 impl InitSecrets {
-    /// With the default work.
+    /// With the default work factor.
     pub fn new(passphrase: Passphrase) -> Self {
         Self { passphrase, argon: Argon2Params::default(), recovery: true }
     }
@@ -40,13 +40,13 @@ pub struct Initialised {
     pub conditional: Conditional,
 }
 
-/// Whether there is a vault in the bucket or prefix, or what is left of one: over that no other is made.
+/// Whether the bucket or prefix holds a vault, or remains of one: no other may be made over it.
 pub async fn exists(bucket: &Bucket) -> Result<bool> {
     Ok(!bucket.list_all("superblock/").await?.0.is_empty() || has_the_rest(bucket).await?)
 }
 
-/// Makes a vault in an empty bucket or prefix. `show` hands the recovery key to its owner, before there is anything that
-/// it opens: it is kept nowhere, and if it cannot be shown, nothing is made.
+/// Makes a vault in an empty bucket or prefix. `show` hands the recovery key to its owner before the vault exists: the key
+/// is stored nowhere, so if it cannot be shown, nothing is made.
 ///
 /// # Errors
 /// [`Error::Exists`]; [`Error::NoConditionalPuts`] unless `single_machine` (W6); [`Error::NotShown`]; what the store says.

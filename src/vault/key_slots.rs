@@ -1,4 +1,5 @@
-//! The key slots of a vault that is there: what opens it, and how that is changed (K6). No data moves: the master key stays.
+//! The key slots of an existing vault: what opens it, and how that changes (K6). No data moves: the master key stays the
+//! same.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -11,22 +12,22 @@ use crate::crypto::{
 };
 use crate::types::Timestamp;
 
-/// One of the slots, for people.
+/// A key slot, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotInfo {
-    /// What it is named by.
+    /// The id by which commands name it.
     pub id: String,
-    /// Whether a recovery key opens it; else a passphrase does.
+    /// Whether a recovery key opens it; otherwise a passphrase does.
     pub recovery: bool,
     /// What its owner calls it; may be empty.
     pub label: String,
     /// When it was made.
     pub made: Timestamp,
-    /// What a guess at its passphrase takes.
+    /// What one guess at its passphrase costs.
     pub argon: Option<Argon2Params>,
 }
 
-/// A key epoch, for people.
+/// A key epoch, described for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochInfo {
     /// Its number.
@@ -38,13 +39,13 @@ pub struct EpochInfo {
 /// What the key of an epoch is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpochNeed {
-    /// It seals what is written, or is about to.
+    /// Sealing what is written, now or soon.
     Newest,
-    /// The vault as it is now.
+    /// Reading the vault as it is now.
     Now,
-    /// The same, as long as what it sealed is being sealed anew.
+    /// Reading the vault as it is now, until all that it sealed is sealed anew.
     BeingRenewed,
-    /// Old states and snapshots.
+    /// Reading old states and snapshots.
     OldStates,
     /// Nothing in the bucket.
     Nothing,
@@ -66,26 +67,26 @@ pub(super) fn epochs(superblock: &Superblock) -> Vec<EpochInfo> {
     std::iter::once(newest).chain(older).collect()
 }
 
-/// A change of what opens the vault. Whoever asks for it has the master key, and has sealed the new slot; nothing here is
-/// a secret.
+/// A change of what opens the vault. Its requester has the master key and has already sealed the new slot, so nothing in
+/// here is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChange {
-    /// One more secret.
+    /// Adds a secret.
     Add(KeySlot),
-    /// A secret in the place of another.
+    /// Replaces a secret with another.
     Replace {
-        /// The slot that goes.
+        /// The id of the slot that goes.
         old: String,
-        /// The one that comes.
+        /// The slot that takes its place.
         new: KeySlot,
     },
-    /// The one recovery key: every other goes.
+    /// Makes this the only recovery key: all others go.
     Recovery(KeySlot),
-    /// One secret fewer.
+    /// Removes the secret with this slot id.
     Remove(String),
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedKeys {
     /// The slots that open the vault now.
@@ -95,7 +96,8 @@ pub struct ChangedKeys {
 }
 
 impl KeyChange {
-    /// Makes the change in these slots; false if it is made already (by this very change, whose reply was lost).
+    /// Makes the change in `slots`. Returns false if it is made already, by an earlier try of this very change whose reply
+    /// was lost.
     fn apply(&self, slots: &mut Vec<KeySlot>, again: bool) -> Result<bool> {
         let refused = |why: String| Err(Error::Keys(why));
         match self {
@@ -129,12 +131,12 @@ impl KeyChange {
     }
 }
 
-/// The work for a new passphrase: about a second on this machine.
+/// Argon2 parameters for a new passphrase: about a second of work on this machine.
 ///
 /// # Errors
-/// When there is not the memory for it.
+/// There is not enough memory for it.
 pub fn measured_argon() -> Result<Argon2Params> {
-    // Tests make hundreds of vaults, most without optimisation: they measure when they say so.
+    // Tests make hundreds of vaults, most without optimisation: they measure only when they ask for it.
     #[cfg(any(test, feature = "testing"))]
     if std::env::var_os("S3VAULT_MEASURE").is_none() {
         return Ok(Argon2Params::default());
@@ -167,7 +169,7 @@ pub fn seal_passphrase(
 ) -> Result<KeySlot> {
     let Unlocked { vault, master, keys, .. } = unlocked;
     let slot = KeySlot::seal_with_passphrase(master, *vault, keys.epoch(), passphrase, argon)?;
-    // Before an old one goes for it: a bit that flipped here would open for nobody.
+    // Tried before an old slot goes: if a bit flipped here, nobody could open the new one.
     let opened = unlock_slots(std::slice::from_ref(&slot), *vault, keys.epoch(), passphrase)?;
     if opened.0.expose() != master.expose() {
         return Err(Error::Keys("the new key slot does not hold the vault's key".to_owned()));
@@ -178,7 +180,7 @@ pub fn seal_passphrase(
 /// Seals the vault's master key under a new recovery key.
 ///
 /// # Errors
-/// None that should come.
+/// None is expected.
 pub fn seal_recovery(unlocked: &Unlocked, recovery: &RecoveryKey) -> Result<KeySlot> {
     let Unlocked { vault, master, keys, .. } = unlocked;
     let slot = KeySlot::seal_with_recovery_key(master, *vault, keys.epoch(), recovery);
@@ -196,7 +198,7 @@ pub(super) fn infos(superblock: &Superblock, keys: &Keys) -> Vec<SlotInfo> {
         SlotInfo {
             id: slot.id(),
             recovery: slot.is_recovery(),
-            // One without a note is as old as the vault: only `init` made such slots.
+            // A slot without a note is as old as the vault: only `init` made such slots.
             made: note.as_ref().map_or(superblock.created, |note| note.made),
             label: note.map_or_else(String::new, |note| note.label),
             argon: match slot.kind() {
@@ -231,12 +233,12 @@ impl Vault {
         Ok((infos(&superblock, &options.unlocked.keys), epochs(&superblock)))
     }
 
-    /// Changes what opens the vault (K6). When this returns well, the change counts for everybody, and the log says so; the
-    /// superblocks before are gone, or what came in the way is told.
+    /// Changes what opens the vault (K6). On success the change counts for everybody, the log names it, and the older
+    /// superblocks are gone; if one of the last two failed, `trouble` says so.
     ///
     /// # Errors
-    /// [`Error::Keys`] for a change that cannot be made; what the store says. It may then be made all the same: the slots
-    /// that the bucket has tell.
+    /// [`Error::Keys`] for a change that cannot be made; what the store says. After a store's error the change may be made
+    /// all the same: the slots in the bucket tell.
     pub async fn change_keys(&self, change: &KeyChange) -> Result<ChangedKeys> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         let changer = &writer.keys;

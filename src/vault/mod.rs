@@ -1,4 +1,4 @@
-//! A vault as a whole: made, opened, watched, synced, closed. Builds every room below.
+//! A vault as a whole: it is made, opened, watched, synced and closed here. Builds all the rooms below it.
 
 mod aside;
 mod assembly;
@@ -85,7 +85,7 @@ use crate::types::{StateAt, StoreLimits};
 
 /// How a vault is opened.
 pub struct VaultOptions {
-    /// Where it is.
+    /// Where the vault lies.
     pub bucket: Bucket,
     /// Its keys.
     pub unlocked: Unlocked,
@@ -97,15 +97,15 @@ pub struct VaultOptions {
     pub memory: u64,
     /// Bytes of disk for cache and staging; `None`: 20 GiB, or a fifth of what is free.
     pub cache_size: Option<u64>,
-    /// Which state is shown, read-only; `None`: that of now.
+    /// Which past state to show, read-only; `None`: the current one.
     pub at: Option<StateAt>,
     /// Nothing is written, here or in the bucket.
     pub read_only: bool,
-    /// How often a reader that is used looks for what others wrote (W5); `None`: it shows the state at its opening.
+    /// How often a reader in use looks for what others wrote (W5); `None`: it keeps showing the state it opened at.
     pub refresh: Option<Duration>,
     /// Claim the vault though another machine has not released it (W2).
     pub take_over: bool,
-    /// Open the bucket though it went back since this machine saw it (O2).
+    /// Open the bucket though it went back to an older state since this machine saw it (O2).
     pub accept_rollback: bool,
     /// Go on without unsent changes that are damaged on this disk (J3).
     pub accept_damage: bool,
@@ -113,12 +113,12 @@ pub struct VaultOptions {
     pub single_machine: bool,
     /// How far `fsync` goes.
     pub fsync: Fsync,
-    /// For the message to whoever mounts it a second time.
+    /// Named in the error that a second mount gets.
     pub mountpoint: String,
 }
 
 impl VaultOptions {
-    /// Whether the store takes objects of the class, and with the tags, that these limits name.
+    /// Checks that the store takes objects with the storage class and the tags of `limits`.
     async fn try_put_as(&self, limits: &StoreLimits) -> Result<()> {
         let plain = limits.storage_class.is_none() && limits.tags.is_empty();
         if plain || self.read_only {

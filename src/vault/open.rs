@@ -1,4 +1,4 @@
-//! Opening a vault: the index that is here, brought up to the log that is in the bucket (O1, O2).
+//! Opening a vault: the local index is brought up to the log in the bucket (O1, O2).
 
 use std::path::{Path, PathBuf};
 
@@ -32,13 +32,13 @@ pub(super) fn unsent_changes(unlocked: &Unlocked, state_dir: &Path) -> u64 {
         .map_or(1, |found| found.map_or(0, |found| found.unsent.len() as u64))
 }
 
-/// What is common to all attempts at opening.
+/// What all attempts at opening share.
 pub(super) struct OpenContext<'a> {
     pub options: &'a VaultOptions,
     pub state_dir: &'a StateDir,
     pub cache: &'a Cache,
     pub chain: Chain,
-    /// What the user should know, from whatever attempt.
+    /// What the user should know, from any attempt.
     pub warnings: Mutex<Vec<String>>,
     /// Where the index is.
     pub index_dir: PathBuf,
@@ -46,7 +46,7 @@ pub(super) struct OpenContext<'a> {
     pub generation: Generation,
     /// Whether the bucket may have gone back (O2).
     pub accept_rollback: bool,
-    /// The head that is known to whoever opens it again; `None`: what this machine remembers is looked up.
+    /// The head that a caller who reopens the vault knows; `None`: use what this machine remembers.
     pub known: Option<Seen>,
 }
 
@@ -69,8 +69,8 @@ impl OpenContext<'_> {
         Ok(newest.manifest)
     }
 
-    /// What this machine saw of the vault. A file that does not open may hide that the bucket went back, so it
-    /// counts for nothing only when that is accepted.
+    /// The last commit that this machine saw of the vault. If the file does not open, that may hide that the bucket
+    /// went back: it is ignored only when that is accepted.
     fn seen(&self) -> Result<Option<Seen>> {
         if self.known.is_some() {
             return Ok(self.known);
@@ -101,7 +101,7 @@ impl OpenContext<'_> {
         manifest.map_or_else(Base::empty, |manifest| Base::new(manifest, keys, cache))
     }
 
-    /// The index, if it is at a point of this journal and of this log, over this base; else a new one.
+    /// The local index, if its point fits this journal, this log and this base; otherwise a new one.
     fn index(&self, base: &Base, journal: Option<&Inspection>, afresh: bool) -> Result<Index> {
         let dir = &self.index_dir;
         let open = || {
@@ -131,7 +131,7 @@ impl OpenContext<'_> {
         Ok(index)
     }
 
-    /// The index brought up to the head of the log, and what the log says (O1, O2, W1).
+    /// Brings the index up to the head of the log, and returns both (O1, O2, W1).
     pub(super) async fn survey(
         &self,
         journal: Option<&Inspection>,
@@ -150,7 +150,7 @@ impl OpenContext<'_> {
             let index = self.index(&base, journal, afresh)?;
             let read = surveyor.read(&index, self.accept_rollback).await;
             let read = read.and_then(|outcome| {
-                // It may lie over a newer base than it was trimmed for (J9).
+                // The index may lie over an older base than this one (J9).
                 if matches!(outcome, Surveyed::Done(_)) {
                     index.rebase(base.clone())?;
                 }

@@ -1,4 +1,4 @@
-//! A vault that is open: its rooms, how it is doing, and the wait until all is in the bucket.
+//! An open vault: its rooms, its status, and waiting until everything is in the bucket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,9 +44,9 @@ pub struct Vault {
     pub(super) unsent_not_shown: u64,
     pub(super) ages: UnsentAges,
     pub(super) writer: Option<Writer>,
-    /// Of a reader that follows what others write.
+    /// Set in a reader that follows what others write.
     pub(super) following: Option<Following>,
-    /// Last: nothing of ours is at work when another may come.
+    /// The last field, so dropped last: once another process can have the vault, nothing of ours runs any more.
     pub(super) _lock: MachineLock,
 }
 
@@ -78,7 +78,7 @@ pub(super) enum Ending {
     Sent(Option<Box<Committer>>),
     /// The claim is released.
     Released,
-    /// The journal on this machine says so, too.
+    /// The release is noted in the journal on this machine, too.
     Closed,
 }
 
@@ -88,12 +88,12 @@ impl Drop for Writer {
     }
 }
 
-/// What a reader is told when something is gone that the state it shows needs.
+/// The warning of a reader when objects that its state needs are gone.
 const GONE: &str = "parts of the state that this mount shows are not in the bucket any more: it is older than the retention, and was \
      deleted there. What it still shows is right, the rest fails with EIO; unmount it, and mount it again to see the vault as it \
      is now";
 
-/// The same, where it moves on by itself.
+/// The same, for a reader that moves on by itself.
 const GONE_FOR_NOW: &str = "parts of the state that this mount shows are not in the bucket any more. What it still shows is right, the rest fails with \
      EIO; it moves on to the vault as it is now when it is used. If this stays, `s3vault check` says what is missing";
 
@@ -103,8 +103,8 @@ impl Vault {
         self.vfs.clone()
     }
 
-    /// The process has so many bytes resident: the memory of decrypted blocks, and of buffers that are kept, becomes less if
-    /// that is too much. Returns whether it did. Short, no I/O.
+    /// Adjusts the memory for decrypted blocks and kept buffers to `resident`, the process's resident bytes: it shrinks when
+    /// that is too much. Returns whether it shrank. Short, no I/O.
     pub fn give_way(&self, resident: u64) -> bool {
         let Some(bytes) = self.blocks.next(resident) else { return false };
         let before = self.cache.usage().block_bytes;
@@ -113,10 +113,10 @@ impl Vault {
         bytes < before
     }
 
-    /// From now on it asks no more of the store, and takes no more of the way there.
+    /// Applies new limits on requests, bandwidth and read-ahead.
     ///
     /// # Errors
-    /// The store refuses objects of this class, or with these tags; nothing was changed.
+    /// The store refuses objects of this class or with these tags, or does not answer; nothing was changed.
     pub async fn limit(&self, limits: &StoreLimits) -> Result<()> {
         let before = self.options.bucket.limited_to();
         if (&before.storage_class, &before.tags) != (&limits.storage_class, &limits.tags) {
@@ -141,13 +141,13 @@ impl Vault {
         &self.options
     }
 
-    /// What is on its way. Asks nobody and does not block.
+    /// What is on its way to the bucket. No I/O, does not block.
     pub fn progress(&self) -> Progress {
         let Some(writer) = &self.writer else { return Progress::default() };
         let usage = writer.staging.usage();
         let uploads = writer.uploader.status();
         let trouble = uploads.trouble.first().map(Trouble::describe);
-        // A request is made again for 30 s before it counts as failed: it is said sooner.
+        // A request is retried for 30 s before it counts as failed; this reports it sooner.
         let failing = || self.options.bucket.puts_fail();
         let trouble = trouble.or_else(|| uploads.poisoned.clone()).or_else(failing);
         Progress {
@@ -162,7 +162,7 @@ impl Vault {
         }
     }
 
-    /// How things are. Asks nobody and does not block.
+    /// The state of everything. Asks no store, does not block.
     pub fn status(&self) -> VaultStatus {
         let head = *self.head.lock();
         let totals = self.index.totals();
@@ -225,7 +225,7 @@ impl Vault {
         }
     }
 
-    /// What there is to say of a reader whose index is damaged (J4): why it is read-only says nothing of that.
+    /// The warning of a reader whose index is damaged (J4): its reason for being read-only says nothing about that.
     fn damage(&self) -> Option<String> {
         let how = match self.following {
             Some(_) => "it is made anew while the mount is used",
@@ -241,15 +241,15 @@ impl Vault {
         self.writer.as_ref()?.barrier.poisoned()
     }
 
-    /// Returns when everything written before is in the bucket.
+    /// Waits until everything written before the call is in the bucket.
     ///
     /// # Errors
-    /// [`crate::upload::Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
+    /// [`crate::upload::Error::Unfinished`] at the deadline, naming what is missing; whatever else makes it impossible.
     pub async fn sync(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         self.vfs.publish_all().await?;
         let upto = writer.journal.appended();
-        // After that: so no pack that it waits for stays open.
+        // Closed after `appended` is read, so no pack that `upto` needs stays open.
         self.content.close_packs()?;
         Ok(writer.uploader.sync(upto, deadline).await?)
     }

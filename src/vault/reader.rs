@@ -38,10 +38,10 @@ pub(super) struct Shown {
     generation: CurrentGeneration,
 }
 
-/// Reads the log to its end, and then, if that is asked for, the state of the past.
+/// Reads the log to its end, and then the past state, if one is asked for.
 pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
     let (index, survey) = context.survey(None, true).await?;
-    // O2 is for readers too: what they saw must not go back unnoticed.
+    // O2 holds for readers too: what they saw must not go back unnoticed.
     let options = context.options;
     let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
     let generation = CurrentGeneration::from(options.unlocked.generation);
@@ -102,7 +102,7 @@ impl Vault {
         let writer = None;
         let blocks = BlockShare::of(options.memory);
         let options = Arc::new(options);
-        // What is past stays as it is.
+        // A past state does not change.
         let every = options.refresh.filter(|_| as_of.is_none());
         let following = every.map(|every| {
             let (options, cache, index) = (options.clone(), cache.clone(), index.clone());
@@ -129,7 +129,7 @@ impl Vault {
     }
 }
 
-/// The bytes of files for one who only reads: staging is an empty directory.
+/// `Content` for a reader: its staging is an empty directory.
 fn content_of_reader(
     options: &VaultOptions,
     cache: &Cache,

@@ -1,4 +1,4 @@
-//! Deletion in the bucket while the vault is used, and by hand: when it is due, and what it came to (K4, K5).
+//! Deletion in the bucket, in the background and by hand: when it is due, and its results (K4, K5).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,18 +17,18 @@ use crate::types::{CommitNo, OldStatesStatus, with_causes};
 
 /// How long after the mount the first run in the background may begin.
 const FIRST: Duration = Duration::from_secs(300);
-/// Runs in the background are at least so far apart, and at most as far as `LONGEST`; between, as far as the retention is long.
+/// The pause between background runs is the retention, but at least `SHORTEST` and at most `LONGEST`.
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// After a run that took long, the next one waits so many times as long.
+/// The pause is at least this many times as long as the run before it took.
 const REST: u32 = 20;
-/// After one that gave way to somebody, the next one waits so long.
+/// The pause after a run that gave way to somebody.
 const AFTER_GIVING_WAY: Duration = Duration::from_secs(60);
-/// What is to go although nothing changes is looked for at most so often.
+/// How often an idle mount looks, at most, for old objects that are still to go.
 const OWED: Duration = Duration::from_hours(1);
-/// With a retention up to this, a run by hand waits for what it has just found to be old enough.
+/// With a retention up to this, a run by hand waits until the checkpoint it just made is old enough.
 const WAITED_FOR: Duration = Duration::from_secs(5);
-/// Below this retention a checkpoint is made for the sake of deletion; above, those that are made anyway do (K1).
+/// Below this retention a checkpoint is made for the sake of deletion; above, the regular ones do (K1).
 const CHECKPOINTS_BELOW: Duration = LONGEST;
 
 /// Deletion in an open vault.
@@ -38,9 +38,9 @@ pub(super) struct Reclaiming {
     checkpointer: Arc<Checkpointer>,
     index: Index,
     state: Mutex<ReclaimState>,
-    /// Something is to go when it is old enough, although nothing changes (K8).
+    /// Something is to be deleted once it is old enough, although nothing changes (K8).
     owes: AtomicBool,
-    /// A run has come to its end.
+    /// Notified when a run ends.
     pub(super) ended: Notify,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Reclaiming {
 struct ReclaimState {
     /// For `status`.
     told: OldStatesStatus,
-    /// The head as of the last complete run: while it is the same, nothing new can have died.
+    /// The head as of the last complete run: while it stays the same, nothing new can have died.
     seen: Option<CommitNo>,
 }
 
@@ -64,12 +64,12 @@ impl Reclaiming {
         Arc::new(Self { reclaimer, rewriting, checkpointer, index, state, owes, ended })
     }
 
-    /// How it fares.
+    /// The status of deletion.
     pub(super) fn status(&self) -> OldStatesStatus {
         self.state.lock().told.clone()
     }
 
-    /// One run; by hand if somebody waits for it. In the background it ends after its step when somebody waits for one.
+    /// One run, by hand if the pace is full. A background run ends after its current step when somebody waits for a run.
     pub(super) async fn run(
         &self,
         plan: ReclaimPlan,
@@ -78,12 +78,12 @@ impl Reclaiming {
         let retention = self.retention().await?;
         let by_hand = plan.pace == Pace::Full;
         if !by_hand && retention < CHECKPOINTS_BELOW {
-            // Before it is the one that runs: that may take long.
+            // Before the run takes its turn, as this may take long.
             self.checkpointer.checkpoint_if_changed().await?;
         }
         let one = self.reclaimer.runs.begin(plan.pace).await;
         if by_hand {
-            // What was just removed is in the checkpoint.
+            // So that what was just removed is in the checkpoint.
             self.reclaimer.settle().await?;
         }
         if by_hand && !plan.dry_run {
@@ -112,7 +112,7 @@ impl Reclaiming {
                     bytes = gone.bytes,
                     "old objects were deleted"
                 );
-                // What it put itself lets nothing die: a mount that is idle comes to rest.
+                // The run's own horizons let nothing die, and do not count as changes: an idle mount comes to rest.
                 let own = self.horizons() - horizons;
                 let is_alone = sees_all && self.checkpointer.changes() == changes + own;
                 let seen = if is_alone { self.checkpointer.head() } else { head };
@@ -124,7 +124,7 @@ impl Reclaiming {
         done
     }
 
-    /// Deletes what may go, and then empties what is mostly dead.
+    /// Deletes what may go, and then rewrites packs that are mostly dead.
     async fn alone(
         &self,
         plan: ReclaimPlan,
@@ -133,7 +133,7 @@ impl Reclaiming {
     ) -> Result<Reclaimed> {
         let mut done = self.reclaimer.run(plan, one, tell).await;
         if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
-            // There is none since the claim, or the disk had no room for the move to it.
+            // No checkpoint was made since the claim, or the disk had no room to move to it.
             self.checkpointer.checkpoint().await?;
             done = self.reclaimer.run(plan, one, tell).await;
         }
@@ -143,7 +143,7 @@ impl Reclaiming {
             let (bytes, ended) = self.rewriting.run(&report.worst, plan.pace, runs).await;
             report.rewritten = bytes;
             report.gave_way = runs.gives_way(plan.pace);
-            // What was deleted is deleted, and is told, whatever becomes of this.
+            // What was deleted stays deleted and is reported, even if this fails.
             report.trouble.extend(ended.err().map(|error| with_causes(&error)));
         }
         Ok(report)
@@ -153,7 +153,7 @@ impl Reclaiming {
         self.reclaimer.horizons.load(Relaxed)
     }
 
-    /// Whether nothing was changed since a run that left nothing to go.
+    /// Whether nothing has changed since a run that left nothing to delete.
     fn has_seen_all(&self) -> bool {
         self.state.lock().seen == Some(self.checkpointer.head())
     }
@@ -163,7 +163,7 @@ impl Reclaiming {
         self.checkpointer.head() == self.reclaimer.claim || self.has_seen_all()
     }
 
-    /// Whether a mount that changes nothing is to delete all the same.
+    /// Sets whether a mount that changes nothing must delete all the same.
     pub(super) fn owes(&self, owes: bool) {
         self.owes.store(owes, Relaxed);
     }
@@ -179,7 +179,7 @@ impl Reclaiming {
             sleep(pause).await;
             let retention = self.retention().await.unwrap_or(LONGEST);
             pause = retention.clamp(SHORTEST, LONGEST);
-            // A mount that changes nothing deletes nothing: not a single request.
+            // A mount that changes nothing deletes nothing, and makes no request for it.
             let owes = self.owes.load(Relaxed) && last.elapsed() >= OWED;
             if self.is_idle() && !owes || self.index.read_only().is_some() {
                 continue;
@@ -200,7 +200,7 @@ impl Reclaiming {
     }
 }
 
-/// Takes in what a run came to.
+/// Puts a run's results into the status.
 fn take(status: &mut OldStatesStatus, report: &Reclaimed) {
     let gone = report.gone();
     status.runs += 1;

@@ -1,4 +1,4 @@
-//! The superblock: what a vault is, in the clear, under a MAC (K6, O1). Here: how it lies in the bucket.
+//! The superblock: what a vault is, in the clear, under a MAC (K6, O1). Here: how it is stored in the bucket.
 
 mod record;
 
@@ -15,20 +15,20 @@ use crate::os::{self, PipelineStep};
 use crate::store::{Bucket, Error as StoreError, Listed, Lister};
 use crate::types::{Generation, VaultId};
 
-/// How often it is asked for before it is believed to be damaged.
+/// How often a superblock is fetched before it is believed to be damaged.
 const ASKS: u32 = 3;
 
-/// So far beyond the one that counts may those be that are passed over: each is of a change that failed, and took the next number.
-/// What somebody puts far above is refused.
+/// How far the one that counts may be below the highest one. Each one passed over is a failed change, which used up a number. If
+/// somebody puts one far above, it is an error.
 const PASSED_OVER: u64 = 16;
 
-/// How many slots are tried for a hint, all forms of a passphrase together.
+/// How many guesses at slots [`which_opens`] makes in all: secrets times slots.
 const HINTS: usize = 6;
 
-/// The highest superblock in the bucket, as `open` has it. What does not open is asked for again, until it opens, the
-/// same bytes come twice (then that is what the bucket holds), or it was asked for three times. A changed bit can look
-/// like a wrong passphrase, too. One that ends early is passed over where there is one before it: it never counted, as what
-/// was before goes only when the next one was read back whole (K6).
+/// Reads the highest superblock in the bucket with `open`. If it does not open, it is fetched again until it opens, the same
+/// bytes come twice (then the bucket holds them), or the third try fails: a flipped bit can look like a wrong passphrase. One
+/// that ends early is passed over if there is one below it. It never counted, since older ones are deleted only after the next
+/// was read back whole (K6).
 pub(super) async fn read<T>(
     bucket: &Bucket,
     open: impl Fn(Generation, &Bytes) -> Result<T> + Send + Sync,
@@ -36,7 +36,7 @@ pub(super) async fn read<T>(
     Ok(read_past(bucket, open).await?.0)
 }
 
-/// As [`read`]; and the first generation that is free beyond what was passed over, if anything was.
+/// As [`read`]; also returns the first free generation above those that were passed over, if any were.
 async fn read_past<T>(
     bucket: &Bucket,
     open: impl Fn(Generation, &Bytes) -> Result<T> + Send + Sync,
@@ -67,14 +67,14 @@ async fn read_past<T>(
     }
 }
 
-/// What became of the highest superblock.
+/// The result of reading the highest superblock.
 struct Highest<T> {
     generation: Generation,
     opened: Result<T>,
     ends_early: bool,
 }
 
-/// The highest one below a generation, if there is any.
+/// Reads the highest superblock below a generation; `None` if there is none.
 async fn read_below<T>(
     bucket: &Bucket,
     below: Option<Generation>,
@@ -83,7 +83,7 @@ async fn read_below<T>(
     let mut before: Option<(Bytes, Error)> = None;
     for asked in 1.. {
         let Some((generation, bytes)) = fetch(bucket, below).await? else { return Ok(None) };
-        // Not opened twice: for a passphrase that takes a second.
+        // The same bytes are not opened twice: with a passphrase that takes a second.
         if let Some((_, error)) = before.take().filter(|(same, _)| *same == bytes) {
             let ends_early = ends_early(&bytes);
             return Ok(Some(Highest { generation, opened: Err(error), ends_early }));
@@ -109,7 +109,7 @@ async fn fetch(bucket: &Bucket, below: Option<Generation>) -> Result<Option<(Gen
             return Err(Error::Superblock { object: name(highest), why });
         }
         match bucket.get(&name(highest), None).await {
-            // One that goes between listing and asking has a successor (K6).
+            // If it was deleted between listing and GET, it has a successor (K6).
             Err(error) if error.is_not_found() && asked < ASKS => {}
             got => return Ok(Some((highest, got?))),
         }
@@ -117,7 +117,7 @@ async fn fetch(bucket: &Bucket, below: Option<Generation>) -> Result<Option<(Gen
     unreachable!("it returns at the last of its tries")
 }
 
-/// Those in the bucket, in no order, and how long each is.
+/// The generations in the bucket, unordered, each with the object's length.
 async fn generations(bucket: &Bucket) -> Result<Vec<(Generation, u64)>> {
     let (listed, _) = bucket.list_all("superblock/").await?;
     let generation = |object: &str| object.strip_prefix("superblock/")?.parse::<Generation>().ok();
@@ -140,7 +140,7 @@ pub(super) async fn has_the_rest(bucket: &Bucket) -> Result<bool> {
     Ok(false)
 }
 
-/// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.
+/// For a hint: the index of the first secret that opens a slot of the vault. Each try takes about a second.
 pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Option<usize>> {
     let (superblock, _) = read(bucket, decode).await?;
     // A hint is worth a few seconds, however many slots there are.
@@ -157,7 +157,7 @@ pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Super
     Ok(newest_and_next(bucket, unlocked).await?.0)
 }
 
-/// The same; and the generation of its successor: what lies between the two never counted, and goes with what was before.
+/// As [`newest`]; also the generation of its successor. Those between the two never counted, and are deleted with the older ones.
 ///
 /// # Errors
 /// As [`newest`].
@@ -188,17 +188,17 @@ fn is_ours(superblock: &Superblock, wire: &Envelope, keys: &Keys) -> Result<()> 
     }
 }
 
-/// Unlocks the vault once more, by the superblock that counts now, with the key that is known.
+/// Unlocks the vault again with the known master key, by the superblock that counts now.
 ///
 /// # Errors
-/// [`Error::OldSuperblock`] if none came since; as [`newest`].
+/// [`Error::OldSuperblock`] if no newer one came; otherwise as [`newest`].
 pub(super) async fn unlocked_anew(bucket: &Bucket, unlocked: &Unlocked) -> Result<Unlocked> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
         is_ours(&superblock, &wire, &unlocked.keys)?;
         verified(&superblock, &wire, bytes, unlocked.master.clone())
     };
-    // A copy that the owner named, or that stood in, is as old as it is.
+    // A copy that the owner named, or that stands in for a lost superblock, does not get newer.
     if unlocked.copied.is_some() {
         return Err(Error::OldSuperblock);
     }
@@ -214,28 +214,28 @@ pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
     read(bucket, |generation, bytes| Ok(decode(generation, bytes)?.0.vault)).await
 }
 
-/// Writes a superblock of a generation that is not there yet, and reads it back.
+/// Writes a superblock of a new generation, and reads it back.
 pub(super) async fn write(bucket: &Bucket, keys: &Keys, superblock: &Superblock) -> Result<()> {
     let (object, bytes) = sealed(keys, superblock);
     bucket.put_new(&object, bytes.clone()).await?;
     read_back(bucket, &object, &bytes).await
 }
 
-/// Writes the successor of a superblock (K6). Whether it is the one that counts now: if it is not, somebody else wrote
-/// one, and whoever wants a change begins again with that.
+/// Writes the successor of a superblock (K6). Returns whether it counts now. If not, somebody else wrote one, and the caller
+/// starts again from that.
 pub(super) async fn succeed(bucket: &Bucket, keys: &Keys, next: &Superblock) -> Result<bool> {
     let (object, bytes) = sealed(keys, next);
     let put = bucket.put_new(&object, bytes.clone()).await;
     os::reached(PipelineStep::SuperblockPut);
     if let Err(error) = put {
-        // The reply may have been lost. What is random in it makes it ours, and nobody else's.
+        // The reply may have been lost. Its random parts make equal bytes ours, and nobody else's.
         match bucket.get(&object, None).await {
             Ok(there) if there == bytes => {}
             Ok(_) if matches!(error, StoreError::Exists { .. }) => return Ok(false),
             _ => return Err(error.into()),
         }
     }
-    // A number that was given long ago is free again: whoever slept over that finds a higher one.
+    // A number that was used long ago is free again: a writer that slept meanwhile finds a higher one.
     if generations(bucket).await?.into_iter().any(|(other, _)| other > next.generation) {
         return Ok(false);
     }
@@ -243,7 +243,7 @@ pub(super) async fn succeed(bucket: &Bucket, keys: &Keys, next: &Superblock) -> 
     Ok(true)
 }
 
-/// Deletes the superblocks before one that was read back: they would open with secrets that count no more.
+/// Deletes the superblocks below one that was read back: they would open with secrets that no longer count.
 pub(super) async fn delete_before(bucket: &Bucket, generation: Generation) -> Result<()> {
     let old = generations(bucket).await?.into_iter().map(|(old, _)| old);
     let old: Vec<String> = old.filter(|old| *old < generation).map(name).collect();
@@ -282,12 +282,12 @@ mod tests {
         let mut superblock = Superblock::first(vault, Vec::new());
         write(&bucket, &keys, &superblock).await.unwrap();
         let first = memory.peek(&name(Generation(1))).unwrap();
-        // Another one of that generation: what is there stays.
+        // A second one of that generation is refused, and the first stays.
         superblock.required.push(1);
         let taken = write(&bucket, &keys, &superblock).await.unwrap_err();
         assert!(matches!(taken, Error::Store(StoreError::Exists { .. })), "{taken}");
         assert_eq!(memory.peek(&name(Generation(1))).unwrap(), first);
-        // One that does not come back as it was written does not count; a bit on the way is asked for again.
+        // One that does not read back as written does not count. One flipped bit on the way is asked for again.
         for (flips, counts) in [(u32::MAX, false), (1, true)] {
             superblock.generation = superblock.generation.next();
             faulty.inject(On::next(Verb::Get, "superblock/").times(flips), Fault::FlipsBit);

@@ -1,4 +1,4 @@
-//! Which machine this is, and that it mounts a vault once (W2).
+//! The identity of this machine, and the lock that lets it mount a vault only once (W2).
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,11 +13,11 @@ use crate::crypto;
 use crate::os::{self, FileLock};
 use crate::types::VaultId;
 
-/// The file in a vault's state directory that its daemon holds.
+/// The file in a vault's state directory that its daemon locks.
 const LOCK: &str = "lock";
-/// How long a lock may stay held by one that is just ending, or was only looked at.
+/// How long to wait for a lock whose holder may just be ending, or only looking.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// How long the first one may take to say where it has the vault.
+/// How long the holder of a vault may take to say where it is mounted.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// A mountpoint has 4,095 bytes at most.
 const ANSWER_MAX: u64 = 4096;
@@ -25,22 +25,21 @@ const ANSWER_MAX: u64 = 4096;
 /// This machine, as a vault's claims name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Who is the same machine.
+    /// Equal ids mean the same machine.
     pub id: String,
-    /// What people call it; for messages.
+    /// Its host name; for messages.
     pub host: String,
     /// The running boot ([`os::boot_id`]): after another one, what was not fsynced may be gone (J3).
     pub boot: String,
-    /// The user's data directory: what was last seen of each vault lies there (O2), never in
-    /// the state directory.
+    /// The user's data directory: what was last seen of each vault lies there (O2), never in the state directory.
     pub data_dir: PathBuf,
-    /// What the user should know of it.
+    /// What the user should know about the id.
     pub warning: Option<String>,
 }
 
 impl Machine {
-    /// `named` (`S3VAULT_MACHINE_ID`), else `/etc/machine-id` hashed with the user's id, else a
-    /// random id that is kept in the data directory.
+    /// The id is `named` (`S3VAULT_MACHINE_ID`), or else `/etc/machine-id` hashed with the user's id, or else a random
+    /// id kept in the data directory.
     pub fn identify(named: Option<String>, data_dir: &Path) -> Result<Self> {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = match host.trim() {
@@ -59,11 +58,11 @@ impl Machine {
         Ok(Self { id, host, boot, data_dir: data_dir.to_owned(), warning })
     }
 
-    /// Takes a vault's state directory, and the vault for writing on this machine, for this process, until the
-    /// value is dropped.
+    /// Locks a vault's state directory for this process, and unless `read_only` the vault for writing on this machine,
+    /// until the returned value is dropped.
     ///
     /// # Errors
-    /// [`Error::MountedHere`] names the first one's mountpoint.
+    /// [`Error::MountedHere`], with the mountpoint of the process that holds it.
     pub fn lock(
         &self,
         vault: VaultId,
@@ -87,14 +86,14 @@ impl Machine {
                 }
             }
         };
-        // Only for the message of whoever comes second, which does without if it must.
+        // Only for the error of a second mount, which can do without it.
         let _ = directory.note(mountpoint.as_bytes());
         let socket = if read_only { None } else { self.take_name(vault, mountpoint, begun)? };
         Ok(MachineLock { _socket: socket, _directory: directory })
     }
 
-    /// The abstract socket of a writer, by which one with another state directory finds it. Only our own user is
-    /// believed: anybody can take the name.
+    /// Takes the abstract socket of a writer, by which a second one with another state directory finds it. Only a
+    /// process of our own user is believed: anybody can take the name.
     fn take_name(
         &self,
         vault: VaultId,
@@ -116,7 +115,7 @@ impl Machine {
             }
             match ask(&name) {
                 Ok(mountpoint) => return Err(Error::MountedHere { mountpoint }),
-                // It is just ending.
+                // The holder is just ending.
                 Err(error)
                     if error.kind() == io::ErrorKind::ConnectionRefused
                         && begun.elapsed() < LOCK_WAIT =>
@@ -137,15 +136,15 @@ pub fn is_held(state_dir: &Path) -> bool {
     matches!(os::try_lock(&state_dir.join(LOCK)), Ok(None))
 }
 
-/// What a machine-id(5) is hashed with, so that it does not itself become known.
+/// Hashes a machine-id(5) with the user's id, so that it is not disclosed itself.
 fn hashed(machine_id: &str) -> String {
     let (uid, _) = os::real_ids();
     crypto::sha256(format!("s3vault machine {machine_id} {uid}").as_bytes()).to_string()[..32]
         .into()
 }
 
-/// The random id in the data directory. One that is damaged is made anew: this is then another machine than the one that
-/// may still have the vault, and W2 asks. An empty id would make all machines one.
+/// The random id in the data directory. A damaged one is replaced: this is then another machine than the one that may
+/// still have the vault, and W2 asks. An empty id would make all machines one.
 fn remembered(path: &Path) -> Result<(String, Option<String>)> {
     let failed = |what: &str| Error::io(format!("{} cannot be {what}", path.display()));
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -176,7 +175,7 @@ fn remembered(path: &Path) -> Result<(String, Option<String>)> {
     Ok((id, warning))
 }
 
-/// Makes a directory that only its owner can look into.
+/// Makes a directory that only its owner can enter or list.
 pub(super) fn make_private(dir: &Path) -> Result<()> {
     crate::os::make_private(dir).map_err(Error::io(format!("{} cannot be made", dir.display())))
 }
@@ -184,12 +183,12 @@ pub(super) fn make_private(dir: &Path) -> Result<()> {
 /// Holds a vault on this machine.
 #[derive(Debug)]
 pub struct MachineLock {
-    /// Dropped before the lock: once that is free, nothing answers for it.
+    /// Declared first, so dropped before the lock: once the lock is free, nothing answers for the vault.
     _socket: Option<HolderSocket>,
     _directory: FileLock,
 }
 
-/// Tells whoever comes second where the vault is mounted.
+/// Tells a second mount where the vault is mounted.
 #[derive(Debug)]
 struct HolderSocket {
     listener: OwnedFd,
@@ -213,17 +212,17 @@ impl HolderSocket {
 
 impl Drop for HolderSocket {
     fn drop(&mut self) {
-        // Ends accept(2) in the thread, which then closes its descriptor: the name is free when
-        // ours is closed too, right after this.
+        // Ends accept(2) in the thread, which then closes its descriptor. The name is free when ours is closed too,
+        // right after this.
         os::end_accepting(&self.listener);
         if let Some(thread) = self.thread.take() {
-            // It neither panics nor waits for anyone longer than a second.
+            // The thread neither panics nor waits for anyone longer than a second.
             let _ = thread.join();
         }
     }
 }
 
-/// Where the one that holds the name has the vault, if it is of this user. What it says is bounded, in length and time.
+/// Asks the holder of the name for its mountpoint, if it belongs to this user. The answer is bounded in length and time.
 fn ask(name: &str) -> io::Result<String> {
     let mut stream = os::connect_abstract(name, ANSWER_WAIT)?;
     let peer = os::peer_user(&stream)?;
@@ -247,7 +246,7 @@ fn ask(name: &str) -> io::Result<String> {
     Ok(shown(Some(&said)))
 }
 
-/// What another process wrote, fit for a terminal: one line, without control characters.
+/// Text from another process, made fit for a terminal: one line, without control characters.
 fn shown(said: Option<&[u8]>) -> String {
     let text = said.map(String::from_utf8_lossy).unwrap_or_default();
     let clean: String =
@@ -291,7 +290,8 @@ mod tests {
         };
         let long = format!("/m\x1b[2J{}", "x".repeat(10_000));
         let held = machine.lock(vault, &one, &long, false).unwrap();
-        // The same directory: by its lock, readers too. Another one: by the name.
+        // Another writer or reader is refused in the same directory by its lock, and a writer in another directory by
+        // the name.
         for (dir, read_only) in [(&one, false), (&one, true), (&two, false)] {
             let said = place(machine.lock(vault, dir, "", read_only));
             assert!(said.len() <= 4096 && !said.contains('\x1b'), "{said}");
@@ -302,7 +302,7 @@ mod tests {
         let reader = machine.lock(vault, &one, "/reader", true).unwrap();
         assert_eq!(place(machine.lock(vault, &one, "", false)), "/reader");
         drop(reader);
-        // Somebody else's process has taken the name: the vault is ours all the same.
+        // A process of another user has taken the name: the vault is ours all the same.
         let name = crypto::sha256(format!("s3vault {} {vault}", machine.id).as_bytes()).to_string();
         if os::real_ids().0 != 0 {
             return;

@@ -1,4 +1,4 @@
-//! What a superblock says, its MAC, and what of it opens with which secret.
+//! What a superblock contains, its MAC, and which secret opens what.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ const FORMAT: u32 = 1;
 /// The required feature of a vault with more than one key epoch.
 pub(in crate::vault) const KEY_EPOCHS: u32 = 1;
 
-/// A superblock is a few KiB; what is longer is refused.
+/// A superblock is a few KiB; a longer object is refused.
 pub(in crate::vault) const LENGTH_MAX: usize = 64 << 10;
 
-/// What a vault says of itself before it is unlocked.
+/// What a vault says about itself before it is unlocked.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Superblock {
@@ -49,47 +49,47 @@ pub struct Superblock {
     /// When the vault was made.
     #[n(7)]
     pub created: Timestamp,
-    /// The key epochs before, ascending from the first; none in a vault whose key was never rotated (K7).
+    /// The earlier key epochs, ascending from the first; none if the key was never rotated (K7).
     #[n(8)]
     pub older: Option<Vec<OlderEpoch>>,
-    /// What older epochs sealed is to be sealed anew, or was (K8).
+    /// Whether what older epochs sealed is being sealed anew, or was (K8).
     #[n(9)]
     pub renewal: Option<Renewal>,
 }
 
-/// That all of the vault is to be sealed by newer keys (K8).
+/// A request to seal the whole vault with newer keys (K8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Renewal {
-    /// What epochs before this one sealed.
+    /// What epochs before this one sealed is to be sealed anew.
     #[n(0)]
     pub before: KeyEpoch,
-    /// From this checkpoint on the map needs none of them; not known while something is left to do.
+    /// From this checkpoint on the map needs none of those epochs; `None` while the work goes on.
     #[n(1)]
     pub since: Option<CommitNo>,
 }
 
-/// A key epoch that sealed what is there, and seals no more.
+/// An older key epoch: what it sealed may still be there, but it seals nothing new.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct OlderEpoch {
-    /// Which.
+    /// Its number.
     #[n(0)]
     pub epoch: KeyEpoch,
-    /// Of commits, manifests and pages of higher numbers none is believed that it sealed. Not known while the rotation is
+    /// No commit, manifest or page with a higher number is believed if this epoch sealed it. `None` while the rotation is
     /// under way.
     #[n(1)]
     pub last: Option<CommitNo>,
-    /// Its master key, sealed with the newest.
+    /// Its master key, sealed with the newest epoch's key.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub sealed: Vec<u8>,
-    /// SHA-256 of the one manifest that it sealed from which the vault of now may be opened; said with `last`.
+    /// SHA-256 of the only manifest of this epoch from which the current vault may be opened; set together with `last`.
     #[n(3)]
     pub base: Option<Hash>,
 }
 
 impl OlderEpoch {
-    /// For the superblock of the epoch that `newest` are the keys of.
+    /// Makes the record for a superblock of the epoch whose keys are `newest`.
     pub(in crate::vault) fn seal(
         newest: &Keys,
         epoch: KeyEpoch,
@@ -101,7 +101,7 @@ impl OlderEpoch {
         Self { epoch, last, sealed, base }
     }
 
-    /// How it ended, if it did.
+    /// How the epoch ended; `None` if it has not.
     pub(in crate::vault) fn end(&self) -> Option<EpochEnd> {
         self.last.map(|last| EpochEnd { last, base: self.base })
     }
@@ -112,7 +112,7 @@ impl OlderEpoch {
 }
 
 impl Superblock {
-    /// That of a vault that is being made.
+    /// The superblock of a new vault.
     pub(in crate::vault) fn first(vault: VaultId, slots: Vec<KeySlot>) -> Self {
         Self {
             format: FORMAT,
@@ -129,7 +129,7 @@ impl Superblock {
     }
 }
 
-/// The object: the superblock's bytes, and HMAC-SHA-256 of them under a key of the master key.
+/// The object: the superblock's bytes, and their HMAC-SHA-256 under a subkey of the master key.
 #[derive(Encode, Decode)]
 #[cbor(map)]
 pub(in crate::vault) struct Envelope {
@@ -140,7 +140,7 @@ pub(in crate::vault) struct Envelope {
 }
 
 impl Envelope {
-    /// Whether its MAC is by these keys.
+    /// Whether the MAC verifies with these keys.
     pub(in crate::vault) fn is_by(&self, keys: &Keys) -> bool {
         keys.verify_superblock_mac(&self.body, &self.mac)
     }
@@ -151,17 +151,17 @@ impl Envelope {
 pub struct Unlocked {
     /// The vault's id.
     pub vault: VaultId,
-    /// The key of everything.
+    /// The master key, from which all other keys are derived.
     pub master: MasterKey,
-    /// Those of the key epochs before.
+    /// The master keys of the earlier epochs.
     pub(in crate::vault) older: Vec<(KeyEpoch, MasterKey)>,
     /// Its subkeys.
     pub keys: Keys,
-    /// The superblock that it was unlocked with.
+    /// The generation of the superblock that it was unlocked with.
     pub generation: Generation,
-    /// The bytes of that one, as they lie in the bucket.
+    /// The bytes of that superblock as they lie in the bucket.
     pub(in crate::vault) sealed: Bytes,
-    /// The file that it is from, where the bucket's is lost.
+    /// The file that the superblock was read from, if the bucket's is lost.
     pub copied: Option<PathBuf>,
 }
 
@@ -169,7 +169,7 @@ pub(in crate::vault) fn name(generation: Generation) -> String {
     format!("superblock/{generation}")
 }
 
-/// Decodes a superblock, of this generation if one is given; it is not verified: that takes the key.
+/// Decodes a superblock, and checks its generation if one is given. Does not verify it: that takes the key.
 pub(in crate::vault) fn decode(
     highest: impl Into<Option<Generation>>,
     bytes: &Bytes,
@@ -192,8 +192,8 @@ pub(in crate::vault) fn decode(
     Ok((superblock, wire))
 }
 
-/// Whether these bytes are the beginning of a superblock, and no more: what a store kept of a put that it cut short. Such a
-/// one never counted, as none counts before it was read back (K6).
+/// Whether these bytes are a truncated superblock, as a store may keep of a put that it cut short. Such a superblock never
+/// counted: none counts before it was read back (K6).
 pub(in crate::vault) fn ends_early(bytes: &Bytes) -> bool {
     minicbor::decode::<Envelope>(bytes).is_err_and(|error| error.is_end_of_input())
 }
@@ -217,7 +217,7 @@ pub(in crate::vault) fn verified(
     Ok(Unlocked { vault, master, older: masters, keys, generation, sealed, copied })
 }
 
-/// The master keys of the epochs before; `None` if one does not open, or they are not all the epochs from the first on.
+/// The keys of the earlier epochs. `None` if one does not open, or if some epoch from the first on is missing.
 fn older_keys(superblock: &Superblock, newest: &Keys) -> Option<Vec<OlderKey>> {
     let all = superblock.older.as_deref().unwrap_or_default();
     let mut next = FIRST_EPOCH;
@@ -234,7 +234,7 @@ fn older_keys(superblock: &Superblock, newest: &Keys) -> Option<Vec<OlderKey>> {
 
 type OlderKey = (KeyEpoch, MasterKey, Option<EpochEnd>);
 
-/// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
+/// Tries a secret at the slots. If a slot asks for too much work or memory, the error names the superblock.
 pub(in crate::vault) fn open_slot(
     superblock: &Superblock,
     secret: &Passphrase,
@@ -258,7 +258,7 @@ pub struct OpenedBySecret {
     pub unlocked: Unlocked,
     /// What the superblock says.
     pub superblock: Superblock,
-    /// Which of its slots the secret opened.
+    /// Index of the slot that the secret opened.
     pub slot: usize,
 }
 
