@@ -1,4 +1,4 @@
-//! Freeze, receipt, delete (K5): the one place that deletes what a vault had.
+//! Freeze, receipt, delete (K5): the one place that deletes a vault's data.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use crate::records::{Horizon, Pin};
 use crate::types::{CommitNo, PackId, Timestamp, with_causes};
 use crate::upload::pack_object;
 
-/// Objects that are frozen for one receipt, at most.
+/// How many objects are frozen for one receipt, at most.
 const BATCH: usize = 10_000;
-/// Names in one request, at most (S3's limit).
+/// How many names one request has, at most (S3's limit).
 const AT_ONCE: usize = 1000;
 /// How long the receipt may take while nothing gets to the bucket.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// In the background, of so much time one part is spent.
+/// In the background, deletion takes one part in this many of the time.
 const SHARE: u32 = 10;
-/// How long a deletion in the background waits for uploads to end, before each request.
+/// How long a background deletion waits for uploads to end before each request, at most.
 const GIVES_WAY: Duration = Duration::from_secs(600);
 
-/// Why not all of a batch went.
+/// Why a batch was not deleted to its end.
 pub(super) enum EndedEarly {
-    /// What the store says, which refuses.
+    /// The store refuses; what it says.
     Refused(String),
-    /// Somebody waits for a run, and this one is for nobody.
+    /// Somebody waits for a run, and nobody waits for this one.
     Wanted,
 }
 
-/// Objects that go together.
+/// Objects that are deleted together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     packs: Vec<(PackId, u64)>,
@@ -64,8 +64,8 @@ impl Batch {
 }
 
 impl Reclaimer {
-    /// Deletes what of a batch nothing on this machine needs; `went` hears of each object's bytes. Why it ended before
-    /// the last, if it did.
+    /// Deletes those objects of a batch that nothing on this machine needs, and calls `went` with the bytes of each. Returns
+    /// why it ended early, if it did.
     pub(super) async fn delete(
         &self,
         promised: &Promised,
@@ -112,8 +112,9 @@ impl Reclaimer {
         result
     }
 
-    /// Says how far deletion has come, and what snapshots have ended; returns when that is in the bucket. So nobody else has
-    /// written since the batch was frozen, and the snapshots are those by which it was judged.
+    /// Puts the horizon, with how far deletion has come, removes ended snapshots, and returns when that is in the bucket.
+    /// This proves that nobody else has written since the batch was frozen, and that the snapshots are those by which it was
+    /// judged.
     pub(super) async fn put_horizon(
         &self,
         promised: &Promised,
@@ -145,7 +146,7 @@ impl Reclaimer {
         Ok(())
     }
 
-    /// Waits for uploads to end, but not for ever.
+    /// Waits for uploads to end, up to `GIVES_WAY`.
     async fn uploads_end(&self) {
         let until = Instant::now() + GIVES_WAY;
         let is_sending = || {

@@ -1,14 +1,14 @@
-//! The judgement of one object (K4): pure, from what a listing and the table of packs say.
+//! The judgement of one object (K4), as a pure function of its listing and the pack table.
 
 use std::time::{Duration, SystemTime};
 
 use crate::checkpoint::PackInfo;
 use crate::types::CommitNo;
 
-/// How long commits are kept at least (K4): so long may a writer sleep and have its late put seen through (C2).
+/// How long commits are kept at least (K4). A writer may sleep that long, and a late put of it is still recognised (C2).
 pub(super) const COMMITS_KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// When an object was put, and the store's clock when it was listed.
+/// When an object was put, and the store's time when it was listed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     pub(super) modified: SystemTime,
@@ -16,7 +16,7 @@ pub(super) struct Age {
 }
 
 impl Age {
-    /// Whether it was put more than `limit` ago. Of what a store has no date for, that is not known.
+    /// Whether it was put more than `limit` ago. `false` if the store gives no date for it.
     pub(super) fn is_over(self, limit: Duration) -> bool {
         self.modified > SystemTime::UNIX_EPOCH
             && self.now.duration_since(self.modified).is_ok_and(|age| age > limit)
@@ -30,9 +30,9 @@ pub(super) enum PackFate {
     Live,
     /// A state inside the retention needs it.
     Retained,
-    /// A snapshot does: by its place among them if it is the only one.
+    /// A snapshot needs it. If only one does: its position among the pins.
     Pinned(Option<usize>),
-    /// Nothing mentions it, and it is young: its commit may be on the way.
+    /// Nothing refers to it, and it is young: its commit may be on the way.
     Young,
     /// Nothing needs it.
     Goes,
@@ -40,16 +40,16 @@ pub(super) enum PackFate {
 
 /// What is promised, as far as packs are concerned.
 pub(super) struct PackJudge<'a> {
-    /// States from this commit on.
+    /// States from this commit on are promised.
     pub(super) from: CommitNo,
-    /// And these.
+    /// So are the states of these commits.
     pub(super) pins: &'a [CommitNo],
-    /// An object without a row is left alone for so long.
+    /// How long an object without a row is left alone.
     pub(super) retention: Duration,
 }
 
 impl PackJudge<'_> {
-    /// The fate of a pack by its row in the newest checkpoint's table. What commits since refer to is the caller's to know.
+    /// The fate of a pack by its row in the newest checkpoint's table. The caller must know what later commits refer to.
     pub(super) fn fate(&self, row: Option<&PackInfo>, age: Age) -> PackFate {
         let Some(row) = row else {
             return if age.is_over(self.retention) { PackFate::Goes } else { PackFate::Young };
@@ -91,7 +91,7 @@ mod tests {
             PackJudge { from: CommitNo(50), pins: &pins, retention: Duration::from_secs(100) };
         let fate = |row: Option<PackInfo>, seconds| promise.fate(row.as_ref(), aged(seconds));
         assert_eq!(fate(Some(row(1, 5, None)), 9999), PackFate::Live);
-        // The state as of its death is without it: the first promised one may be just that.
+        // The state at its death no longer has it, and the first promised state may be just that one.
         assert_eq!(fate(Some(row(0, 30, Some(51))), 9999), PackFate::Retained);
         assert_eq!(fate(Some(row(0, 30, Some(50))), 0), PackFate::Goes);
         assert_eq!(fate(Some(row(0, 10, Some(11))), 0), PackFate::Pinned(Some(0)));
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(fate(Some(row(0, 9, Some(21))), 0), PackFate::Pinned(None));
         assert_eq!(fate(None, 100), PackFate::Young);
         assert_eq!(fate(None, 101), PackFate::Goes);
-        // A store that tells no date has no old objects; nor has one whose clock goes back.
+        // Without dates no object is old; nor if the clock goes back.
         let dateless = Age { modified: SystemTime::UNIX_EPOCH, now };
         assert_eq!(promise.fate(None, dateless), PackFate::Young);
         assert_eq!(

@@ -1,8 +1,8 @@
-//! Deletion in the bucket: what no promised state needs goes (K4), in the one order in which that is safe (K5).
+//! Deletion in the bucket: removes what no promised state needs (K4), in the one safe order (K5).
 //!
 //! [`Reclaimer::run`] finds out what is promised ([`promised`]), goes over the objects of each kind page by page ([`sweep`]),
-//! judges each ([`fate`]), and hands what goes to [`deletion`]: freeze, receipt, delete. It decides nothing by what is on
-//! this machine, but for what staging holds.
+//! judges each one ([`fate`]), and hands those that go to [`deletion`]: freeze, receipt, delete. No decision depends on this
+//! machine's local data, except on what staging holds.
 
 mod deletion;
 mod error;

@@ -1,4 +1,4 @@
-//! Where deletion works, and what is asked of it.
+//! What deletion works on, and what it is asked to do.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,46 +13,46 @@ use crate::store::Bucket;
 use crate::types::{CommitNo, CurrentGeneration};
 use crate::upload::{Staging, Uploader};
 
-/// What is asked for.
+/// What a run is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct ReclaimPlan {
-    /// Nothing is deleted or written; what would be is told.
+    /// Delete and write nothing; report what would be deleted.
     pub dry_run: bool,
-    /// How fast.
+    /// Its speed.
     pub pace: Pace,
 }
 
 impl Reclaimer {
     /// # Errors
-    /// [`Error::Wanted`]: a run of this pace should end.
+    /// [`Error::Wanted`] if a run of this pace should end.
     pub(super) fn goes_on(&self, pace: Pace) -> Result<()> {
         if self.runs.gives_way(pace) { Err(Error::Wanted) } else { Ok(()) }
     }
 }
 
-/// Hears how far a run has come.
+/// Called with the progress of a run.
 pub(super) type Tell<'a> = &'a (dyn Fn(&Reclaimed) + Send + Sync);
 
-/// What deletes in the bucket of an open vault that this process writes.
+/// Deletes in the bucket of an open vault that this process writes.
 pub struct Reclaimer {
-    /// Where.
+    /// Where the objects are.
     pub bucket: Bucket,
     /// The vault's keys.
     pub keys: Keys,
-    /// The commit of this writer's claim: only a checkpoint since then counts (K4).
+    /// The commit of this writer's claim: only a checkpoint made since then counts (K4).
     pub claim: CommitNo,
-    /// The superblock that counts.
+    /// The generation of the superblock that counts.
     pub generation: CurrentGeneration,
     /// The map.
     pub index: Index,
-    /// What is here, and must stay.
+    /// What is on this machine, and must stay.
     pub staging: Staging,
-    /// What was appended.
+    /// For the last transaction appended.
     pub journal: Arc<Journal>,
-    /// Brings receipts.
+    /// Waits for receipts.
     pub uploader: Arc<Uploader>,
     /// Who waits for a run.
     pub runs: Arc<Runs>,
-    /// Transactions that deletion itself has put: of these alone nothing can have died.
+    /// How many transactions deletion itself has put. By these alone nothing can have died.
     pub horizons: AtomicU64,
 }

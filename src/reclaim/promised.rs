@@ -1,4 +1,4 @@
-//! What is promised: which manifests count, which pages they name, what the log after the newest one refers to (K4).
+//! What is promised (K4): which manifests count, which pages they name, and what the log after the newest one refers to.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -12,25 +12,25 @@ use crate::log::{Chain, DamageError};
 use crate::records::{Pin, Tag, Transaction, extent_of};
 use crate::types::{CommitNo, PackId, PageId, Timestamp};
 
-/// Commits that one record of `history` holds.
+/// How many commits a record of `history` holds.
 const HISTORY: u64 = 256;
 
 /// What objects are judged by.
 pub(super) struct Promised {
-    /// N: the newest manifest's pages, with the table of packs.
+    /// The pages of N, the newest manifest, with the pack table.
     pub(super) base: Base,
-    /// Its commit.
+    /// N: its commit.
     pub(super) newest: CommitNo,
     /// R: states from this commit on are promised; 0: all are.
     pub(super) from: CommitNo,
     pub(super) retention: Duration,
     /// The snapshots that count.
     pub(super) pins: Vec<(Vec<u8>, Pin)>,
-    /// Snapshots whose time has come.
+    /// Names of the snapshots that have ended.
     pub(super) ended: Vec<Vec<u8>>,
     /// The pages of all manifests that stay.
     pub(super) named: HashSet<(CommitNo, PageId)>,
-    /// Manifests that go.
+    /// Manifests that are to be deleted.
     pub(super) manifests: Vec<ListedManifest>,
     /// Packs that commits after N refer to.
     pub(super) referred: HashSet<PackId>,
@@ -41,11 +41,11 @@ pub(super) struct Promised {
 }
 
 impl Promised {
-    /// Reads manifests, pins, and the log after the newest manifest. `None`: there is no checkpoint, so nothing is old.
-    /// For a dry run an older checkpoint than this writer's claim will do, as nothing is deleted by it.
+    /// Reads manifests, pins, and the log after the newest manifest. `None`: there is no checkpoint, so nothing is old. In
+    /// a dry run a checkpoint from before this writer's claim will do, as nothing is deleted by it.
     ///
     /// # Errors
-    /// [`Error::Wanted`], too: it is for nobody, and somebody waits.
+    /// Also [`Error::Wanted`], if nobody waits for this run and somebody waits for another.
     pub(super) async fn make(at: &Reclaimer, plan: ReclaimPlan) -> Result<Option<Self>> {
         let (retention, all_pins) =
             at.index.read(|view| Ok::<_, Error>((view.retention()?, view.pins()?))).await?;
@@ -83,7 +83,7 @@ impl Promised {
         self.pins.iter().map(|(_, pin)| pin.commit).collect()
     }
 
-    /// From the newest on: those that verify count, down to the first that is older than the retention.
+    /// Goes from the newest manifest down: those that verify count, down to the first that is older than the retention.
     async fn judge_manifests(
         &mut self,
         at: &Reclaimer,
@@ -104,8 +104,8 @@ impl Promised {
             let Some(manifest) = self.opened(at, &object).await? else { continue };
             let age = Age { modified: object.modified, now };
             // Its writer had slept, and its pages may be gone: no promise begins at it. But in a bucket that was copied all
-            // dates are new: until R is beyond it, it stays, with all that it names and is there. (Two of this writer's own
-            // may be of one second.)
+            // dates are new, so it stays until R is beyond it, with those of its pages that are there. (Two of this
+            // writer's own may have the same second.)
             let has_slept = earliest.is_some_and(|earliest| object.modified >= earliest)
                 && age.modified > SystemTime::UNIX_EPOCH;
             let is_own = number >= at.claim;
@@ -126,7 +126,7 @@ impl Promised {
         if any { Ok(()) } else { Err(Error::OldBase) }
     }
 
-    /// The manifest, if it verifies. One that does not is nobody's base; it is left alone, and said.
+    /// Opens a manifest. One that does not verify is nobody's base: it is left alone, and reported.
     async fn opened(
         &mut self,
         at: &Reclaimer,
@@ -142,7 +142,7 @@ impl Promised {
         }
     }
 
-    /// Keeps in mind what commits after the newest manifest refer to: its table does not know it.
+    /// Notes what commits after the newest manifest refer to, as its pack table does not know that.
     async fn follow_log(
         &mut self,
         at: &Reclaimer,

@@ -1,4 +1,4 @@
-//! What a deletion did, and what it left, for people and for `status`.
+//! What a deletion removed and what it left, for people and for `status`.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::PackInfo;
 use crate::types::{KIB, PackId};
 
-/// Objects, and their bytes in the bucket.
+/// A count of objects, and their bytes in the bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectTally {
     /// How many.
@@ -18,7 +18,7 @@ pub struct ObjectTally {
 }
 
 impl ObjectTally {
-    /// One object of this length.
+    /// Counts one object of this length.
     pub(super) fn count(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -32,78 +32,78 @@ impl AddAssign for ObjectTally {
     }
 }
 
-/// A pack of which little lives.
+/// A pack of which little is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SparsePack {
     /// Its id.
     pub pack: PackId,
     /// The object's bytes.
     pub length: u64,
-    /// Bytes of it that are needed, at most.
+    /// Upper bound of its live bytes.
     pub live: u64,
 }
 
 impl SparsePack {
-    /// Of what the table of packs says of an object of this length.
+    /// From the row that the pack table has for an object of this length.
     pub(super) fn of(pack: PackId, length: u64, row: &PackInfo) -> Self {
         let overhead = row.references.saturating_mul(OVERHEAD);
         Self { pack, length, live: row.live.saturating_add(overhead) }
     }
 }
 
-/// What an extent takes in a pack besides its plaintext, at most: seal, and its line in the footer.
+/// Upper bound of what an extent takes in a pack besides its plaintext: its seal, and its entry in the footer.
 const OVERHEAD: u64 = 512;
 
-/// Dead bytes of a pack below which it is left alone.
+/// A pack with fewer dead bytes than this is left alone.
 const WORTH_IT: u64 = 64 * KIB;
 
-/// Sparse packs that one run hands over, at most.
+/// How many sparse packs one run hands over, at most.
 const WORST: usize = 1000;
 
-/// What a deletion came to. Of a dry one: what would have gone.
+/// The result of a deletion; of a dry run, what would have been deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reclaimed {
-    /// Nothing was deleted: it was only asked what would be.
+    /// Nothing was deleted: this is what would have been.
     pub dry_run: bool,
-    /// Packs that went.
+    /// Packs that were deleted.
     pub packs: ObjectTally,
-    /// Checkpoints: manifests and pages that went.
+    /// Manifests and pages of checkpoints that were deleted.
     pub checkpoints: ObjectTally,
-    /// Commits that went.
+    /// Commits that were deleted.
     pub commits: ObjectTally,
-    /// Old superblocks, probes.
+    /// Old superblocks and probes that were deleted.
     pub others: ObjectTally,
     /// Packs that the newest state needs.
     pub live: ObjectTally,
-    /// Packs that stay for the retention alone.
+    /// Packs that stay only for the retention.
     pub retained: ObjectTally,
-    /// Packs that stay for snapshots, and would go otherwise.
+    /// Packs that stay only for snapshots.
     pub pinned: ObjectTally,
-    /// Of these the bytes that one snapshot alone holds, by its name.
+    /// The bytes of `pinned` that a single snapshot holds, by its name.
     pub alone: BTreeMap<String, u64>,
-    /// Packs that nothing mentions, younger than the retention: uploads under way, or broken off.
+    /// Packs that nothing refers to, younger than the retention: uploads under way, or broken off.
     pub young: ObjectTally,
-    /// The oldest state that is promised: 0 is the first.
+    /// The oldest promised state; 0 is the first of all.
     pub oldest: u64,
-    /// Live packs of which more than a third is dead, and those dead bytes.
+    /// Live packs of which more than a third is dead; the bytes are the dead ones.
     pub sparse: ObjectTally,
-    /// Bytes that were written anew to empty such packs.
+    /// Bytes that were rewritten to empty such packs.
     pub rewritten: u64,
-    /// The packs among them that are worth it most, the worst first.
+    /// The sparse packs most worth rewriting, the worst first.
     #[serde(skip)]
     pub worst: Vec<SparsePack>,
     /// It ended early, as somebody waits for a run; the next one goes on.
     #[serde(skip)]
     pub gave_way: bool,
-    /// What the user should know of the bucket.
+    /// What the user should know about the bucket.
     pub trouble: Vec<String>,
-    /// Why the store did not delete all that was to go, if so.
+    /// Why the store did not delete all that was to go; `None` if it did.
     pub refused: Option<String>,
 }
 
 impl Reclaimed {
-    /// Takes in a live pack: if less than two thirds of it live, it is worth writing those anew. To win a byte costs two
-    /// then, at most; and what the bucket holds is at most one and a half of what lives.
+    /// Notes a live pack for rewriting, if less than two thirds of it is live. So a byte gained costs at most two bytes
+    /// written, and the bucket holds at most one and a half times what is live.
     pub(super) fn weigh(&mut self, pack: SparsePack) {
         let dead = pack.length.saturating_sub(pack.live);
         if dead < WORTH_IT || pack.live.saturating_mul(3) >= pack.length.saturating_mul(2) {
@@ -116,13 +116,13 @@ impl Reclaimed {
         }
     }
 
-    /// Those of which the least lives, first.
+    /// Keeps the packs with the smallest live part, smallest first.
     pub(super) fn keep_worst(&mut self) {
         self.worst.sort_by_key(|pack| pack.live.saturating_mul(1 << 20) / pack.length.max(1));
         self.worst.truncate(WORST);
     }
 
-    /// All that went.
+    /// All that was deleted.
     pub fn gone(&self) -> ObjectTally {
         let mut all = self.packs;
         all += self.checkpoints;

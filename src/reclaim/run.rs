@@ -1,4 +1,4 @@
-//! The door's one verb: a run from the first look to the last deletion.
+//! A whole run, from the first look to the last deletion.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::sweep::Sweep;
 use super::{Error, Result};
 use crate::upload::Staging;
 
-/// How often a run begins again because what is promised changed.
+/// How often a run starts over because the promises changed.
 const TRIES: usize = 4;
-/// How long what was written before may take to get to the bucket while nothing moves.
+/// How long earlier changes may take to get to the bucket while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// While it lives, what appends refer to is kept in mind.
+/// While it lives, staging remembers what appends refer to.
 struct UnderWay<'a>(&'a Staging);
 
 impl<'a> UnderWay<'a> {
@@ -32,11 +32,11 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Reclaimer {
-    /// Deletes what no promised state needs (K4, K5), as of the newest checkpoint. In the background it ends after its step
-    /// when somebody waits for a run, and says so in the report.
+    /// Deletes what no promised state needs (K4, K5), as of the newest checkpoint. A background run ends after its current
+    /// step when somebody waits for a run, and says so in the report.
     ///
     /// # Errors
-    /// See [`Error`]. What the store refuses to delete is none, but told in the report.
+    /// See [`Error`]. If the store refuses to delete, that is no error, but in the report.
     pub async fn run(
         &self,
         plan: ReclaimPlan,
@@ -52,10 +52,10 @@ impl Reclaimer {
         }
     }
 
-    /// Returns when everything appended before is in the bucket.
+    /// Waits until everything appended before the call is in the bucket.
     ///
     /// # Errors
-    /// It is not, and nothing has moved for a minute.
+    /// It is not there, and nothing has moved for a minute.
     pub async fn settle(&self) -> Result<()> {
         let appended = self.journal.appended();
         Ok(self.uploader.sync_while_moving(appended, PATIENCE, || {}).await?)

@@ -1,29 +1,29 @@
-//! One run at a time; and one that nobody waits for gives way to one that somebody does.
+//! One run at a time; a run that nobody waits for gives way to one that somebody waits for.
 
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-/// How fast it goes.
+/// The speed of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Somebody waits for it.
     Full,
-    /// Nobody does: a tenth of the time, behind all uploads, and until somebody waits for a run.
+    /// Nobody waits for it: it takes a tenth of the time, behind all uploads, and ends when somebody waits for a run.
     Background,
 }
 
-/// Who runs, and who waits for it.
+/// The run under way, and how many callers wait for one.
 #[derive(Debug)]
 pub struct Runs {
     /// Held by a run.
     one: Mutex<()>,
-    /// How many people wait for theirs.
+    /// How many callers wait for a run of theirs.
     waiting: watch::Sender<usize>,
 }
 
-/// A run; over when it is dropped.
+/// A run; it ends when this is dropped.
 pub type RunUnderWay<'a> = MutexGuard<'a, ()>;
 
-/// Somebody who waits, for as long as this lives.
+/// Counts as a waiting caller while it lives.
 struct Waits<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Waits<'a> {
@@ -46,18 +46,18 @@ impl Default for Runs {
 }
 
 impl Runs {
-    /// Waits until no other runs. Who waits at full pace is noticed by a run in the background, which ends after its step.
+    /// Waits until no other run is under way. A caller at full pace makes a background run end after its current step.
     pub async fn begin(&self, pace: Pace) -> RunUnderWay<'_> {
         let _waits = (pace == Pace::Full).then(|| Waits::begin(&self.waiting));
         self.one.lock().await
     }
 
-    /// Whether a run of this pace should end now: it is for nobody, and somebody waits.
+    /// Whether a run of this pace should end now: nobody waits for it, and somebody waits for another.
     pub fn gives_way(&self, pace: Pace) -> bool {
         pace == Pace::Background && *self.waiting.borrow() > 0
     }
 
-    /// Does something that only waits; `None`: it was given up, as the run should end.
+    /// Awaits `wait`, which does nothing but wait. `None`: given up, as the run should end.
     pub async fn unless_wanted<T>(&self, pace: Pace, wait: impl Future<Output = T>) -> Option<T> {
         if pace == Pace::Full {
             return Some(wait.await);

@@ -12,7 +12,7 @@ use crate::store::{Listed, Lister};
 use crate::types::{CommitNo, Generation, PackId, PageId};
 use crate::upload::pack_object;
 
-/// The kinds of objects that go, and where they are counted.
+/// The kinds of objects that are deleted, as they are counted.
 #[derive(Clone, Copy)]
 enum Kind {
     Packs,
@@ -27,7 +27,7 @@ pub(super) struct Sweep<'a> {
     promised: &'a Promised,
     plan: ReclaimPlan,
     tell: Tell<'a>,
-    /// Once the store has refused, nothing more is tried.
+    /// The results so far. Once the store has refused, nothing more is tried.
     report: Reclaimed,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Sweep<'a> {
         Self { at, promised, plan, tell, report }
     }
 
-    /// All kinds. What makes an old state openable goes first, what it needs later.
+    /// Goes over all kinds. Objects that let an old state be opened go before those that it needs.
     pub(super) async fn run(mut self) -> Result<Reclaimed> {
         let mut manifests = Batch::default();
         for object in &self.promised.manifests {
@@ -70,7 +70,8 @@ impl<'a> Sweep<'a> {
         Ok(self.report)
     }
 
-    /// Whether it is to end, as it is for nobody, and somebody waits. What was found is found again.
+    /// Whether to end, as nobody waits for this run and somebody waits for another. The next run
+    /// finds the rest again.
     fn gives_way(&mut self) -> bool {
         self.report.gave_way |= self.at.runs.gives_way(self.plan.pace);
         self.report.gave_way
@@ -126,7 +127,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// The objects below a prefix that a judgement needs no look-up for.
+    /// Goes over the objects below a prefix whose judgement needs no look-up.
     async fn listed(
         &mut self,
         prefix: &str,

@@ -35,12 +35,12 @@ impl Backoff {
         (self.pause, self.until) = (None, None);
     }
 
-    /// Ends the pause; the next one is as long as it would have been.
+    /// Ends the pause; the next one is as long as if it had not ended.
     pub(super) fn end_pause(&mut self) {
         self.until = None;
     }
 
-    /// Returns how long to pause. What fails while a pause lasts was begun before it: that is one failure, not several.
+    /// Returns how long to pause. What fails during a pause began before it, so all of that is one failure.
     pub(super) fn failed(&mut self) -> Duration {
         if let (Some(pause), false) = (self.pause, self.is_due()) {
             return pause;

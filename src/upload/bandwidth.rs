@@ -1,31 +1,31 @@
-//! How much goes side by side: as much as the link carries in a minute. On a fast link that is more than the other limits
-//! allow; on a slow one a pack goes alone, so that each is there soon after it was begun, and little is lost when the link
-//! breaks off.
+//! How much is sent side by side: as much as the link carries in a minute. On a fast link that is more than the other
+//! limits allow. On a slow link a pack goes alone, so that each arrives soon after it was begun, and little is lost when
+//! the link breaks.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// All that is on the wire should be sent within this time.
+/// Everything on the wire should be sent within this time.
 const HORIZON: Duration = Duration::from_secs(60);
-/// How long the link is watched before the first estimate, unless a pack is through before.
+/// How long the link is watched before the first estimate, unless a pack completes sooner.
 const FIRST: Duration = Duration::from_millis(500);
-/// A measurement counts for about so long.
+/// The time constant of the moving average.
 const MEMORY: Duration = Duration::from_secs(5);
-/// Looks that are closer together than this count as one.
+/// Looks closer together than this count as one.
 const APART: Duration = Duration::from_millis(50);
 
-/// How much the link carries, measured while there was something to carry.
+/// How much the link carries, measured while there is something to carry.
 #[derive(Debug, Default)]
 pub(super) struct Bandwidth {
-    /// Bytes a second.
+    /// Bytes per second.
     rate: Option<f64>,
     /// When the rate was last computed, and what had been carried by then.
     since: Option<(Instant, u64)>,
 }
 
 impl Bandwidth {
-    /// Takes in that `carried` bytes were sent in all, ever. `ended`: a pack is through.
+    /// Notes that `carried` bytes were sent so far, in all. `ended`: a pack is complete.
     pub(super) fn look(&mut self, now: Instant, carried: u64, ended: bool) {
         let Some((then, before)) = self.since else {
             self.since = Some((now, carried));
@@ -37,7 +37,7 @@ impl Bandwidth {
             return;
         }
         if self.rate.is_none() && carried <= before {
-            return; // it connects
+            return; // still connecting
         }
         let seconds = passed.as_secs_f64().max(1e-6);
         let found = carried.saturating_sub(before) as f64 / seconds;
@@ -46,12 +46,12 @@ impl Bandwidth {
         self.since = Some((now, carried));
     }
 
-    /// Nothing is on the wire: the time that passes now says nothing.
+    /// Nothing is on the wire: the time that passes now is not measured.
     pub(super) fn rest(&mut self) {
         self.since = None;
     }
 
-    /// How many bytes more may be begun while `left` are still on their way; one pack may go in any case.
+    /// How many more bytes may be started while `left` are still on their way. The caller sends one pack in any case.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     pub(super) fn room(&self, left: u64) -> u64 {
         let most = self.rate.map_or(0.0, |rate| rate * HORIZON.as_secs_f64());
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::types::MIB;
 
-    /// A link that carries so much a second, looked at four times a second for so many seconds.
+    /// A link that carries `rate` bytes a second, looked at four times a second for `seconds` seconds.
     fn after(bandwidth: &mut Bandwidth, from: Instant, rate: u64, seconds: u64) -> Instant {
         let mut now = from;
         let mut carried = 0;
@@ -94,7 +94,7 @@ mod tests {
         let now = after(&mut bandwidth, Instant::now(), 30_000, 10);
         assert!((1_700_000..1_900_000).contains(&bandwidth.room(0)), "{}", bandwidth.room(0));
         assert!(bandwidth.room(MIB) < MIB, "a second pack of 1 MiB waits");
-        // It becomes fast, and slow again.
+        // The link becomes fast, and then slow again.
         let now = after(&mut bandwidth, now, 10_000_000, 10);
         assert!(bandwidth.room(96 * MIB) > 102 * MIB);
         after(&mut bandwidth, now, 30_000, 40);

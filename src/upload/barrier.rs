@@ -1,4 +1,4 @@
-//! Durability on this machine (J2, J6), and packs that leave staging after it (C4).
+//! Durability on this machine (J2, J6), and the packs that may leave staging after it (C4).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::log::{Journal, Receipt};
 use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
-/// How long anything stays unsynced (J2).
+/// How long anything stays unsynced at most (J2).
 pub const SYNC_EVERY: Duration = Duration::from_secs(5);
-/// The pause before what had no room is tried again.
+/// How long to wait before retrying what had no room.
 const FULL_AGAIN: Duration = Duration::from_secs(1);
 
-/// fsync for the whole vault. Cheap to clone: all clones are one. Its task ends with `stop`, or when the last
-/// clone is dropped.
+/// fsync for the whole vault. Cheap to clone; all clones share it. Its task ends with `stop`, or when the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Barrier {
     inner: Arc<Inner>,
@@ -35,7 +35,7 @@ struct Inner {
     turn: Arc<Semaphore>,
     /// Held while packs leave.
     leaving: Semaphore,
-    /// The journal or what is durable of it moved: the task looks again.
+    /// Notified when the journal, or the durable part of it, moved: the task looks again.
     noted: Notify,
 }
 
@@ -49,7 +49,7 @@ impl Drop for Task {
 }
 
 impl Barrier {
-    /// Starts the task that syncs every `every` (`SYNC_EVERY`) while anything is unsynced. Within a runtime.
+    /// Starts the task that syncs every `every` (`SYNC_EVERY`) while anything is unsynced. Must be called within a runtime.
     pub fn start(
         staging: Staging,
         journal: Arc<Journal>,
@@ -68,23 +68,23 @@ impl Barrier {
         Self { inner, task: Arc::new(Task(task)) }
     }
 
-    /// Makes everything up to `upto` survive the loss of power (J2). Concurrent callers share one round.
+    /// Makes everything up to `upto` survive a loss of power (J2). Concurrent callers share a round.
     ///
     /// # Errors
-    /// `Poisoned`, or the failure itself: it is never retried as if it could succeed (J6). `Full`: nothing is promised,
-    /// and nothing has failed; it is tried again by itself.
+    /// `Poisoned`, or the failure itself: it is never retried as if it could succeed (J6). `Full`: nothing is promised and
+    /// nothing has failed; the task tries again by itself.
     pub async fn sync(&self, upto: Seq) -> Result<()> {
         Inner::sync(&self.inner, upto).await
     }
 
-    /// As `sync`, of everything that was appended.
+    /// As `sync`, for everything that was appended.
     #[cfg(test)]
     pub async fn sync_all(&self) -> Result<()> {
         self.sync(self.inner.rounds.journal.appended()).await
     }
 
-    /// The last round of a vault that is closed: notes of what is confirmed are durable too, packs that may leave have
-    /// left, and the task has ended.
+    /// The last round when a vault is closed: afterwards notes of what is confirmed are durable too, packs that may leave
+    /// have left, and the task has ended.
     pub async fn finish(&self) -> Result<()> {
         Inner::sync_now(&self.inner).await?;
         Inner::release(&self.inner).await;
@@ -92,35 +92,35 @@ impl Barrier {
         Ok(())
     }
 
-    /// Tells up to where everything is durable here, and again when only more of that is confirmed; the index flushes after
-    /// it (J4).
+    /// Watches up to where everything is durable here. It also fires when only more of that is durably noted as confirmed.
+    /// The index flushes after it (J4).
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Seq> {
         self.inner.rounds.durable.subscribe()
     }
 
-    /// Why no change is accepted any more, if so (J6).
+    /// Why no change is accepted any more (J6); `None` while changes are.
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
         let rounds = &self.inner.rounds;
         let reason = rounds.area.poisoned().or_else(|| rounds.journal.poisoned())?;
-        // Whoever is told finds it so, of changes without content, too: the task may not have heard of it yet.
+        // From now on changes without content must fail, too: the task may not have noticed yet.
         rounds.journal.poison(&reason);
         Some(reason)
     }
 
-    /// Ends the task; `sync` goes on working.
+    /// Ends the task; `sync` still works.
     #[cfg(test)]
     pub fn stop(&self) {
         self.task.0.abort();
     }
 
-    /// Nothing is accepted any more, as after a failed write (J6): what would make it durable, or send it, has ended.
+    /// J6: nothing is accepted any more, as after a failed write: the task that made it durable, or sent it, has ended.
     pub(super) fn give_up(&self, reason: &str) {
         self.inner.rounds.poison(reason);
     }
 
-    /// C5: only a receipt says that something is sent. Noted in the journal, durable with the next round.
+    /// C5: only a receipt makes anything sent. Notes it in the journal; the note is durable with the next round.
     pub(super) fn note(&self, receipt: &Receipt) -> Result<()> {
         let inner = &self.inner;
         let noted = inner.rounds.journal.note_confirmed(receipt);

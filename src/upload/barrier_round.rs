@@ -1,6 +1,5 @@
-//! One round of the barrier (J2): packs with their directory, and at the same time the journal; then the barrier, which says so;
-//! and what leaves staging after it (C4, J3).
-//! Everything here blocks.
+//! One round of the barrier (J2): fsync packs (with their directory) and journal at the same time, then write the barrier that
+//! says so; then remove what may leave staging (C4, J3). Everything here blocks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,17 +17,17 @@ use crate::log::{DROPPED_AT_ONCE, Journal};
 use crate::os::{self, PipelineStep};
 use crate::types::{PackId, Seq};
 
-/// Takes over the file of a pack that the bucket has: (object, file). It moves the file away, or fails, and then it is
+/// Takes over the file of a pack that the bucket has: (object name, file). It moves the file away; if it fails, the file is
 /// removed.
 pub type Adopt = Arc<dyn Fn(&str, &Path) -> std::io::Result<()> + Send + Sync>;
 
-/// What the rounds work on. One at a time: the caller sees to it.
+/// What the rounds work on. The caller makes one round at a time.
 pub(super) struct Rounds {
     pub(super) area: Arc<StagingArea>,
     pub(super) journal: Arc<Journal>,
     adopt: Adopt,
     pub(super) steps: StepObserver,
-    /// The journal had no room for the last note of what is dropped.
+    /// The journal had no room for the last note of dropped packs.
     drops_wait: AtomicBool,
     /// Up to where everything is durable here.
     pub(super) durable: watch::Sender<Seq>,
@@ -45,8 +44,8 @@ impl Rounds {
         Self { area, journal, adopt, steps, drops_wait: AtomicBool::new(false), durable }
     }
 
-    /// J2, in its order. The mark comes first: what is appended from here on is not covered by this barrier, for its
-    /// packs may not be.
+    /// J2, in its order. The mark comes first: this barrier does not cover what is appended after it, whose packs may not be
+    /// durable.
     pub(super) fn make(self: &Arc<Self>) -> Result<()> {
         self.area.check()?;
         let doomed = self.note_dropped();
@@ -58,7 +57,7 @@ impl Rounds {
             let unnamed = table.any_unnamed(&packs);
             (packs, unnamed)
         };
-        // One does not wait for the other: what counts is the barrier, which comes after both.
+        // Both run at the same time: what counts is the barrier, which comes after both.
         let journal = || self.journal.sync_marked(&mark).map_err(|error| self.poisoned_by(&error));
         if packs.is_empty() {
             journal()?;
@@ -76,7 +75,7 @@ impl Rounds {
             error => self.poisoned_by(&error),
         })?;
         self.steps.done(PipelineStep::BarrierWritten);
-        // A note that is durable lets segments of the journal go (J5), also when nothing else is new.
+        // A durable note lets journal segments go (J5), even if nothing else is new.
         let is_noted = self.journal.durable_noted().upto() > noted;
         doomed.into_iter().for_each(|pack| self.remove(pack));
         self.durable.send_if_modified(|durable| {
@@ -87,13 +86,13 @@ impl Rounds {
         Ok(())
     }
 
-    /// J3, C1: what need not be sent any more is noted in the journal. Returns the packs that go once the barrier that is
-    /// made now says so durably: before, a loss of power could bring back a transaction that refers to them.
+    /// J3, C1: notes in the journal which packs need not be sent any more. Returns the packs to remove once the barrier now
+    /// being made has made the notes durable: earlier, a loss of power could bring back a transaction that refers to them.
     fn note_dropped(&self) -> Vec<PackId> {
         let area = &self.area;
         let dead = area.table.lock().take_dead();
         let mut has_room = true;
-        // One record each time, which is written or not: what is noted is dropped, the rest is not.
+        // Each part is one record, written or not: what is noted is dropped, the rest is not.
         for part in dead.chunks(DROPPED_AT_ONCE) {
             let noted = self.journal.note_dropped(part);
             let mut table = area.table.lock();
@@ -112,7 +111,7 @@ impl Rounds {
         self.drops_wait.store(!has_room, Ordering::Relaxed);
         if !dead.is_empty() {
             self.steps.done(PipelineStep::DropsNoted);
-            area.changed.notify_waiters(); // commits may go on, or packs be sent
+            area.changed.notify_waiters(); // commits may go on, or packs may be sent
         }
         area.table.lock().doomed()
     }
@@ -149,7 +148,7 @@ impl Rounds {
         let synced = file.and_then(|file| os::before(PipelineStep::PackSync, || file.sync()));
         if let Err(error) = synced {
             if area.table.lock().has_left(pack.pack) {
-                return Ok(()); // in this moment: its transactions are all confirmed
+                return Ok(()); // it left just now: its transactions are all confirmed
             }
             return Err(self.failed("an fsync of a staged pack failed", error));
         }
@@ -177,7 +176,7 @@ impl Rounds {
         Settled::of(&self.journal)
     }
 
-    /// Whether packs may leave by what the last round made durable.
+    /// Whether packs may leave after what the last round made durable.
     pub(super) fn lets_leave(&self) -> bool {
         let settled = self.settled();
         self.area.table.lock().may_leave(settled.upto())
@@ -189,7 +188,7 @@ impl Rounds {
         noted > self.settled().upto() && self.area.table.lock().may_leave(noted)
     }
 
-    /// Whether the round just made leaves things as they were, for want of room for a note: the next would too.
+    /// Whether the last round changed nothing for want of room for a note: then the next would not either.
     pub(super) fn is_in_vain(&self) -> bool {
         self.would_release() || self.drops_wait.load(Ordering::Relaxed)
     }

@@ -1,16 +1,16 @@
-//! Buffers for packs on the wire, used again and again: a fresh 16 MiB for each pack costs 4,000 page faults, and what
-//! malloc keeps of it afterwards is memory that no budget counts.
+//! Reused buffers for packs on the wire. A fresh 16 MiB for each pack costs 4,000 page faults, and what malloc keeps
+//! of it afterwards is memory that no budget counts.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// The buffers of the packs that are sent at once.
+/// The buffers of the packs that are being sent.
 #[derive(Debug)]
 pub(super) struct BufferPool {
     state: Mutex<State>,
-    /// Free ones that are kept at most.
+    /// How many free buffers are kept at most.
     most: usize,
     /// Bytes of all buffers, on loan or free, beyond which free ones are given up for a new one.
     bytes: usize,
@@ -43,7 +43,7 @@ impl BufferPool {
         let found = {
             let mut state = self.state.lock();
             let free = &state.free;
-            // A large one is left for a large pack: on loan it cannot be given up.
+            // A large buffer is left for a large pack: while on loan it cannot be given up.
             let is_fit = |n: &usize| (length..=length.saturating_mul(4)).contains(&free[*n].len());
             let fits = (0..free.len()).filter(is_fit);
             let best = fits.min_by_key(|n| free[*n].len());
@@ -64,7 +64,7 @@ impl BufferPool {
         PooledBuffer { buffer, length, pool: self.clone() }
     }
 
-    /// Gives all memory back: nothing is on the wire.
+    /// Frees all unused memory: nothing is on the wire.
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
         let freed = std::mem::take(&mut state.free);
@@ -79,7 +79,7 @@ impl PooledBuffer {
         &mut self.buffer[..self.length]
     }
 
-    /// The bytes, without a copy; the buffer comes home with the last clone.
+    /// The bytes, without a copy; the buffer returns to the pool with the last clone.
     pub(super) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }

@@ -1,5 +1,5 @@
-//! Runs of transactions that one commit holds whole, because a pack that they refer to never gets into the bucket (C1).
-//! Pure bookkeeping, no I/O; a part of the table of packs.
+//! Runs of transactions that must share a commit, because a pack that they refer to never gets into the bucket (C1).
+//! Pure bookkeeping, no I/O; a part of the pack table.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,25 +8,25 @@ use crate::log::{COMMIT_BYTES, DroppedPack};
 use crate::records::TRANSACTION_MAX;
 use crate::types::Seq;
 
-/// The first reference to a pack and the transaction that took the last one away lie in one commit, which is applied
-/// whole: so far apart they may be at most, in bytes of transactions.
+/// How many bytes of transactions there may be from the first reference to a dropped pack to the transaction that
+/// removed the last one: one commit, which is applied whole, must hold them all.
 pub(super) const SPAN_MAX: u64 = (COMMIT_BYTES - TRANSACTION_MAX) as u64;
 
-/// The runs, by first transaction; disjoint. Each begins with a transaction that refers to a pack which the bucket never
-/// gets, and ends with the one after which nothing does.
+/// The runs, by first transaction; disjoint. Each begins with a transaction that refers to a pack that never gets into
+/// the bucket, and ends with the one after which nothing refers to it.
 #[derive(Debug, Default)]
 pub(super) struct CommitSpans(BTreeMap<Seq, CommitSpan>);
 
 #[derive(Clone, Debug)]
 struct CommitSpan {
     last: Seq,
-    /// From where to where it lies, in bytes of transactions.
+    /// Its range in the bytes of all transactions.
     bytes: Range<u64>,
 }
 
 impl CommitSpans {
-    /// Binds the transactions `first..=last`, which lie at `bytes`, together, and with the runs that they overlap.
-    /// `false` if that is too much for one commit: then nothing has changed.
+    /// Binds the transactions `first..=last`, which lie at `bytes`, into one run, with all runs that they overlap.
+    /// Returns `false`, and changes nothing, if that is too much for one commit.
     pub(super) fn bind(&mut self, mut first: Seq, mut last: Seq, mut bytes: Range<u64>) -> bool {
         let met: Vec<_> = self
             .0
@@ -48,14 +48,14 @@ impl CommitSpans {
         true
     }
 
-    /// Of a journal that goes on: what was bound before. Nothing new can overlap it.
+    /// Restores the runs of a continued journal. No new run can overlap them.
     pub(super) fn restore(&mut self, dropped: &[DroppedPack]) {
         for one in dropped {
             self.bind(one.first, one.last, 0..0);
         }
     }
 
-    /// The last place up to `upto` where a commit may end.
+    /// The last transaction up to `upto` after which a commit may end.
     pub(super) fn end_before(&self, upto: Seq) -> Seq {
         match self.0.range(..=upto).next_back() {
             Some((first, span)) if upto < span.last => Seq(first.0.saturating_sub(1)),
@@ -63,8 +63,8 @@ impl CommitSpans {
         }
     }
 
-    /// Where a commit ends that follows `from` and would end with `at`: there; or before the run that this would cut; or
-    /// after that run, if the commit begins with it.
+    /// Where a commit that follows `from` and would end at `at` ends: there, or before the run that this would cut, or,
+    /// if the commit begins with that run, after it.
     pub(super) fn end_near(&self, from: Seq, at: Seq) -> Seq {
         match self.end_before(at) {
             before if before > from => before,
@@ -72,7 +72,7 @@ impl CommitSpans {
         }
     }
 
-    /// Everything up to here is in the bucket.
+    /// Forgets runs up to here: everything is in the bucket.
     pub(super) fn confirmed(&mut self, upto: Seq) {
         self.0.retain(|_, span| span.last > upto);
     }

@@ -11,17 +11,17 @@ use crate::os::{self, PipelineStep};
 use crate::records::TRANSACTION_MAX;
 use crate::types::{Seq, with_causes};
 
-/// Writes commits until stopped; gives the committer back, so that a release can follow.
+/// Writes commits until stopped. Returns the committer, so that a release can follow.
 pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Option<Committer> {
     let mut backoff = pipeline.backoff();
     let mut since = None;
-    // A commit that is prepared already comes first: each attempt is of the same bytes (C2).
+    // A commit that is already prepared comes first: all its attempts are of the same bytes (C2).
     while !pipeline.halted() {
         if !committer.is_pending() {
             let from = committer.upto();
             let Some(upto) = next_run(&pipeline, from, since.take()).await else { break };
             match read(&pipeline, from, upto).await {
-                // Sealing megabytes takes milliseconds: not on a worker of the runtime.
+                // Sealing megabytes takes milliseconds, so it does not run on a worker of the runtime.
                 Ok(batch) => {
                     let prepare = move || {
                         committer.prepare(&batch);
@@ -44,7 +44,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             }
             pipeline.steps.done(PipelineStep::CommitPrepared);
         }
-        // What is appended while this commit is in flight goes into the next one, which lingers from here on.
+        // What is appended while this commit is in flight goes into the next one, whose linger counts from here.
         since = Some(Instant::now());
         let mut stop = pipeline.stop.subscribe();
         pipeline.in_flight.lock().begin_commit(committer.moving());
@@ -66,7 +66,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             }
             Err(CommitError::Fenced { found }) => {
                 tracing::error!(commit = %found, "another writer has taken over: nothing more is sent");
-                // First: whoever waits for the end finds the vault read-only (W3).
+                // Before anyone is told of the stop, so that they find the vault read-only (W3).
                 (pipeline.hooks.on_fenced)(found);
                 pipeline.stop_with(StopReason::Fenced(found));
             }
@@ -84,8 +84,8 @@ fn confirmed(pipeline: &Pipeline, receipt: &Receipt) -> super::error::Result<()>
     Ok(())
 }
 
-/// Waits until a commit should leave: at once when somebody waits for it, else `linger` after the first transaction
-/// that it can hold. `None`: stopped.
+/// Waits until a commit should leave: at once if somebody waits for it, otherwise `linger` after the first
+/// transaction that it can hold. `None`: stopped.
 async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Option<Seq> {
     let mut appended = pipeline.journal.subscribe();
     let mut wanted = pipeline.wanted.subscribe();
@@ -101,7 +101,7 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
         let upto = pipeline.area.table.lock().sendable(all);
         if upto <= from {
             since = None;
-            // What waits for a pack is not helped by more that is appended, which is told with each change.
+            // If it waits for a pack, more appends do not help, so only `changed` wakes it.
             let has_nothing = all <= from;
             tokio::select! {
                 biased;
@@ -126,8 +126,8 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
 
 async fn read(pipeline: &Pipeline, from: Seq, upto: Seq) -> Result<Vec<Journaled>, String> {
     let journal = pipeline.journal.clone();
-    // Up to `upto` and not beyond: the next batch goes on where this one ends, else all of a segment would be
-    // read again. A batch may be longer than its limit by one transaction.
+    // Read up to `upto` and not beyond: then the next batch goes on where this one ends, instead of reading a whole
+    // segment again. A batch may exceed its limit by one transaction.
     let most = pipeline.limits.commit.min(COMMIT_BYTES) - TRANSACTION_MAX;
     let read = move || journal.read_between(from, upto, most);
     let read = os::blocking(read).await;
@@ -136,7 +136,7 @@ async fn read(pipeline: &Pipeline, from: Seq, upto: Seq) -> Result<Vec<Journaled
     let end = pipeline.area.table.lock().commit_end(from, last);
     batch.retain(|transaction| transaction.seq <= end);
     if end > last {
-        // They hold together because of a pack that was dropped; `CommitSpans` sees to it that this is not too much.
+        // They must share a commit because of a dropped pack; `CommitSpans` bounds how much that is.
         let journal = pipeline.journal.clone();
         let read = move || journal.read_between(last, end, COMMIT_BYTES);
         let rest = os::blocking(read).await;
@@ -167,7 +167,7 @@ async fn fail(pipeline: &Pipeline, backoff: &mut Backoff, error: String) {
     tokio::select! {
         biased;
         () = tokio::time::sleep(pause) => (),
-        _ = wanted.changed() => (), // somebody waits: there may be reason to hope
+        _ = wanted.changed() => (), // somebody waits: try again now
         _ = stop.changed() => (),
     }
 }

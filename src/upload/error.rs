@@ -4,10 +4,11 @@ use std::io;
 
 use crate::types::PackId;
 
-/// Why staging, barrier or uploader refuse. Nothing that was accepted before is lost by any of these.
+/// Why staging, barrier or uploader refuse. None of these loses anything that was accepted before.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No room in staging, or less than the floor free on its disk, until the deadline (ENOSPC).
+    /// Until the deadline there was no room in staging, or less than the floor free on its disk
+    /// (ENOSPC).
     #[error("no room for more: the staging area is full (uploads do not keep up), or the disk is")]
     Full,
     /// An earlier write or fsync failed: no more changes until reopened (J6; EIO).

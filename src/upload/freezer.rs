@@ -1,23 +1,23 @@
-//! Which packs are about to be deleted in the bucket, and what appends refer to meanwhile (K5).
+//! Packs that are about to be deleted in the bucket, and packs that appends refer to meanwhile (K5).
 
 use std::collections::HashSet;
 
 use crate::types::PackId;
 
-/// Packs that appends mention while a deletion is under way, at most: beyond, the deletion is given up.
+/// How many mentioned packs are remembered during a deletion; beyond that, it freezes nothing.
 const MENTIONED_MAX: usize = 1 << 20;
 
-/// What a deletion must know of appends, and they of it. One deletion is under way at a time.
+/// What a deletion must know of appends, and appends of it. One deletion is under way at a time.
 #[derive(Debug, Default)]
 pub(super) struct Freezer {
-    /// Packs that a transaction referred to since the deletion began; `None`: none is under way.
+    /// Packs that an append has referred to since the deletion began; `None` if none is under way.
     mentioned: Option<HashSet<PackId>>,
     /// An append that refers to one of these is an error.
     frozen: HashSet<PackId>,
 }
 
 impl Freezer {
-    /// A deletion begins: from now on what is referred to is kept in mind. Nothing is frozen.
+    /// A deletion begins: from now on mentioned packs are remembered. Nothing is frozen.
     pub(super) fn begin(&mut self) {
         *self = Self { mentioned: Some(HashSet::new()), frozen: HashSet::new() };
     }
@@ -31,7 +31,8 @@ impl Freezer {
         }
     }
 
-    /// Freezes those of `packs` that nothing was appended for; none when it is not known.
+    /// Freezes those of `packs` that no append has mentioned, and returns them; none if too many were
+    /// mentioned to tell.
     pub(super) fn freeze(&mut self, packs: impl Iterator<Item = PackId>) -> Vec<PackId> {
         let Some(mentioned) = self.mentioned.as_ref().filter(|all| all.len() <= MENTIONED_MAX)
         else {
@@ -47,12 +48,12 @@ impl Freezer {
         self.frozen.contains(&pack)
     }
 
-    /// What was frozen is gone, or stays after all.
+    /// Ends the freeze: the packs are gone, or stay after all.
     pub(super) fn thaw(&mut self) {
         self.frozen.clear();
     }
 
-    /// No deletion is under way any more.
+    /// The deletion has ended.
     pub(super) fn end(&mut self) {
         *self = Self::default();
     }

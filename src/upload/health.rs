@@ -1,22 +1,22 @@
-//! How the tasks of the pipeline fare, for `status`.
+//! The health of the pipeline's tasks, for `status`.
 
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-/// What went wrong; the next success clears it.
+/// The current trouble of a task; its next success clears it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The last error, with its causes.
     pub error: String,
-    /// Since when nothing succeeded.
+    /// When the failures began.
     pub since: SystemTime,
-    /// Attempts that failed since then.
+    /// Failed attempts since then.
     pub attempts: u64,
 }
 
 impl Trouble {
-    /// For people: what goes wrong, and since when.
+    /// For people: what fails, and since when.
     pub fn describe(&self) -> String {
         let plural = if self.attempts == 1 { "" } else { "s" };
         let seconds = self.since.elapsed().unwrap_or_default().as_secs();
@@ -24,7 +24,7 @@ impl Trouble {
     }
 }
 
-/// Whether one of the tasks is in trouble now.
+/// The trouble of one task; `None` while it succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Option<Trouble>>);
 

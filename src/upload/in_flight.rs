@@ -1,4 +1,5 @@
-//! What is on its way to the bucket now: how far each pack and the commit are, and how much more the link takes.
+//! What is on its way to the bucket now: the progress of each pack and of the commit, and how much more the link
+//! takes.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ pub(super) struct UploadsInFlight {
     confirmed: u64,
     /// The most that [`UploadsInFlight::carried`] has returned.
     furthest: u64,
-    /// Bytes of full packs that were sent, ever. Small ones measure how soon the store replies, not the link.
+    /// Bytes of all full packs sent so far. Small packs measure how soon the store replies, not the link.
     full_sent: u64,
     bandwidth: Bandwidth,
 }
@@ -40,7 +41,7 @@ impl UploadsInFlight {
         self.look(job.is_full() && sent);
     }
 
-    /// A commit is put, one at a time: its length, and how far it is.
+    /// A commit is being put, one at a time: its length and its progress.
     pub(super) fn begin_commit(&mut self, commit: Option<(u64, Moved)>) {
         self.commit = commit;
     }
@@ -51,8 +52,8 @@ impl UploadsInFlight {
         }
     }
 
-    /// Bytes that the other end has taken. No pack or commit counts for more than its length, however often it is
-    /// sent: a store that takes bytes and then fails, for ever, brings nobody beyond a point that was reached before.
+    /// Bytes that the other end has taken. A pack or commit counts at most its length, however often it is sent: a
+    /// store that forever takes bytes and then fails makes no progress beyond what was reached before.
     pub(super) fn carried(&mut self) -> u64 {
         let packs = self.packs.values().map(|(job, moved)| (job.length, moved));
         let commit = self.commit.iter().map(|(length, moved)| (*length, moved));
@@ -66,10 +67,10 @@ impl UploadsInFlight {
         full.map(|(job, moved)| (job.length, moved.bytes().min(job.length)))
     }
 
-    /// Takes in how far everything is. `ended`: a full pack was sent.
+    /// Measures the link by the current progress. `ended`: a full pack was sent.
     pub(super) fn look(&mut self, ended: bool) {
         let carried = self.full_sent + self.full().map(|(_, moved)| moved).sum::<u64>();
-        // All bytes are sent, and the store's reply is awaited: that time is not the link's.
+        // All bytes are sent and the store's reply is awaited: that time is not the link's.
         let waits = self.full().all(|(length, moved)| moved == length);
         self.bandwidth.look(Instant::now(), carried, ended || waits);
         if waits {
@@ -77,8 +78,8 @@ impl UploadsInFlight {
         }
     }
 
-    /// Bytes that the next pack may have, and those of the next full one, when so many may be in memory at once. One
-    /// pack may be larger than the whole budget: it goes alone.
+    /// How many bytes the next pack may have, and the next full pack, if `budget` bytes may be in memory at once. A
+    /// pack larger than the budget goes alone.
     pub(super) fn room(&self, budget: u64) -> (u64, u64) {
         if self.packs.is_empty() {
             return (u64::MAX, u64::MAX);

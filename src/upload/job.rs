@@ -5,11 +5,11 @@ use super::referred_parts::ReferredParts;
 use crate::store::Uploaded;
 use crate::types::{MIB, PackId};
 
-/// From this length on a pack has earned a request of its own; of smaller ones one is in flight at a time, so that
-/// what comes meanwhile goes together (natural batching). A stream of over 1 MiB has a pack of its own.
+/// Packs of at least this length are sent side by side. Of smaller ones one is in flight at a time, so that what is
+/// written meanwhile goes together (natural batching). A stream of over 1 MiB has a pack of its own.
 const FULL: u64 = MIB;
 
-/// Whether a pack of this length is one of those that go side by side.
+/// Whether a pack of this length may be sent beside others.
 pub(super) fn is_full_pack(length: u64) -> bool {
     length >= FULL
 }
@@ -22,13 +22,13 @@ pub(super) struct PackJob {
 }
 
 impl PackJob {
-    /// Whether it is one of those that go side by side.
+    /// Whether it may be sent beside others.
     pub(super) fn is_full(&self) -> bool {
         is_full_pack(self.length)
     }
 }
 
-/// Proof that the bucket has a pack: from the store's verified word, or from comparing bytes, and from nothing else.
+/// Proof that the bucket has a pack: made only from the store's verified reply, or by comparing bytes.
 #[derive(Debug)]
 pub(super) struct InBucket {
     job: PackJob,
@@ -36,14 +36,14 @@ pub(super) struct InBucket {
 }
 
 impl InBucket {
-    /// The store took it: `None` if what it took is not this pack.
+    /// From a verified put. `None` if what the store took is not this pack.
     pub(super) fn put(job: PackJob, uploaded: &Uploaded) -> Option<Self> {
         let is_it = uploaded.name() == pack_object(job.pack) && uploaded.length() == job.length;
         is_it.then_some(Self { job, same: true })
     }
 
-    /// The store holds `theirs` under the pack's name: `None` unless the extents that are referred to are in it, each byte
-    /// in its place. It may be longer than what is here, end in another footer, or differ between them (J7).
+    /// From `theirs`, what the store holds under the pack's name. `None` unless it has all referred extents, each byte in
+    /// its place. It may be longer, have another footer, or differ between the extents (J7).
     pub(super) fn compared(
         job: PackJob,
         parts: Option<&ReferredParts>,
@@ -59,7 +59,7 @@ impl InBucket {
         self.job
     }
 
-    /// Whether it is byte for byte the file that is here; else its extents are, and more or other bytes follow (J7).
+    /// Whether the object equals the local file. If not, it has its extents, and more or other bytes around them (J7).
     pub(super) fn is_same(&self) -> bool {
         self.same
     }

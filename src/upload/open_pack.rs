@@ -1,4 +1,4 @@
-//! A pack that takes extents, and what keeps a pack in staging.
+//! A pack that takes extents, and the hold that keeps a pack in staging.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::zeros_ahead::ZerosAhead;
 use crate::os::DiskFile;
 use crate::types::PackId;
 
-/// Keeps a pack in staging while an unpublished write refers to it. Take it before the pack is closed; drop it after
-/// the transaction that publishes the write was appended (or the write was discarded).
+/// Keeps a pack in staging while an unpublished write refers to it. Take it before the pack is closed; drop it after the
+/// transaction that publishes the write was appended, or the write was discarded.
 #[derive(Debug)]
 #[must_use]
 pub struct PackHold {
@@ -17,13 +17,13 @@ pub struct PackHold {
     pack: PackId,
 }
 
-/// A pack that takes extents. If it is dropped without `close`, it is removed if nothing refers to it. Else it stays for
-/// recovery, and nothing is accepted any more: what refers to it can only be sent after the next mount.
+/// A pack that takes extents. If it is dropped without `close`, it is removed if nothing refers to it. Otherwise it
+/// stays for recovery and staging is poisoned: what refers to it can only be sent after the next mount.
 #[derive(Debug)]
 pub struct OpenPack {
     area: Arc<StagingArea>,
     id: PackId,
-    /// `None`: there was no room for it, all of the pack waits in memory.
+    /// `None`: there was no room for the file, so the whole pack waits in memory.
     file: Option<Arc<dyn DiskFile>>,
     length: u64,
     ahead: ZerosAhead,
@@ -55,7 +55,7 @@ impl Drop for PackHold {
 }
 
 impl OpenPack {
-    /// One that was just made and is in the table.
+    /// A pack that was just made and is in the table.
     pub(super) fn new(area: Arc<StagingArea>, id: PackId, file: Option<Arc<dyn DiskFile>>) -> Self {
         Self { area, id, file, length: 0, ahead: ZerosAhead::default(), closed: false }
     }
@@ -66,14 +66,14 @@ impl OpenPack {
         self.id
     }
 
-    /// Bytes so far: where the next append begins.
+    /// Its length so far: where the next append begins.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Appends sealed bytes by `write(2)`; returns the offset at which they begin. A failure poisons (J6). A full disk
-    /// is none: what has no room waits in memory, and until it is written no transaction refers to it.
+    /// Appends sealed bytes with `write(2)` and returns their offset. A failure poisons (J6), but a full disk does not:
+    /// bytes without room wait in memory, and no transaction may refer to them before they are written.
     pub fn append(&mut self, sealed: &[u8]) -> Result<u64> {
         self.put(sealed, false)
     }
@@ -90,11 +90,11 @@ impl OpenPack {
         Ok(offset)
     }
 
-    /// Appends the footer and renames to `<id>.pack`: from here on it is never appended to, and it is in the
-    /// upload queue (J7). A pack that nothing refers to and nobody holds is removed instead.
+    /// Appends the footer and renames the file to `<id>.pack`. From then on nothing is appended, and the pack is in the
+    /// upload queue (J7). A pack that nothing refers to or holds is removed instead.
     pub fn close(mut self, footer: &[u8]) -> Result<()> {
         self.put(footer, true)?;
-        self.closed = true; // whatever comes: a failure poisons, and recovery decides about the file
+        self.closed = true; // whatever happens: a failure poisons, and recovery decides about the file
         let cut = self.ahead.cut(self.file.as_deref(), self.length);
         cut.map_err(|error| self.area.fail("cutting a pack in staging", error))?;
         self.area.finish(self.id, self.length, self.file.as_ref())

@@ -1,4 +1,4 @@
-//! One staged pack: who refers to it, and what of it is durable.
+//! One staged pack: what refers to it, and how much of it is durable.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::referred_parts::ReferredParts;
 use crate::os::DiskFile;
 use crate::types::{PackId, Seq};
 
-/// Where a pack is on its way.
+/// How far a pack is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Takes extents.
@@ -15,18 +15,18 @@ pub(super) enum Stage {
     Closed,
     /// On the wire.
     Sending,
-    /// The bucket has it: it stays until what refers to it is confirmed (C4).
+    /// The bucket has it; it stays here until what refers to it is confirmed (C4).
     InBucket,
     /// Being given to the cache.
     Leaving,
-    /// Nothing refers to it any more, and it was not sent: it goes once the journal says so durably (J3).
+    /// Nothing refers to it any more, and it was not sent. It goes once the journal says so durably (J3).
     Dropped,
 }
 
 /// How far a pack in staging is on its way, for whoever tells people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StagedState {
-    /// It is not sent yet.
+    /// Made by this process, so nothing confirmed refers to it before it is in the bucket.
     Waits,
     /// It is on the wire, or the bucket has it.
     IsSent,

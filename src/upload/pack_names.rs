@@ -1,4 +1,4 @@
-//! What a pack is called: its object in the bucket, its file in staging while it is open and once it is closed.
+//! Names of a pack: its object in the bucket, and its file in staging while open and once closed.
 
 use crate::types::PackId;
 

@@ -1,4 +1,4 @@
-//! The table of staged packs: who refers to each, what of it is durable, whether the bucket has it. Pure bookkeeping, no I/O.
+//! The table of staged packs: what refers to each, how much of it is durable, whether the bucket has it. No I/O.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,43 +16,44 @@ use crate::log::DroppedPack;
 use crate::os::DiskFile;
 use crate::types::{PackId, Seq};
 
-/// Files of closed packs that are kept open for readers; beyond that they are opened for each read.
+/// How many files of closed packs are kept open for readers; others are opened for each read.
 const OPEN_FILES: usize = 256;
-/// Ids of dropped packs that are remembered, so that a late reference is an error instead of a loss.
+/// How many ids of dropped packs are remembered, so that a late reference is an error and not a loss.
 const DROPPED_IDS: usize = 8192;
 
 #[derive(Debug, Default)]
 pub(super) struct PackTable {
     packs: HashMap<PackId, StagedPack>,
     queue: SendQueue,
-    /// By first transaction: packs that the bucket does not have. The smallest bounds the next commit (C1).
+    /// Packs that the bucket does not have, by the first transaction that refers to them. The smallest bounds the next commit
+    /// (C1).
     blocking: BTreeSet<(Seq, PackId)>,
-    /// Referred to further than they are durable.
+    /// Packs that are referred to beyond what is durable of them.
     unsynced: HashSet<PackId>,
-    /// In the bucket, not left yet.
+    /// Packs that the bucket has, and that have not left yet.
     done: HashSet<PackId>,
     /// Closed packs whose files are kept open, oldest first.
     kept_open: VecDeque<PackId>,
     dropped: HashSet<PackId>,
     dropped_order: VecDeque<PackId>,
-    /// How many records refer to packs that the bucket does not have.
+    /// For packs that the bucket does not have: how many records refer to each.
     refs: RefCounts,
-    /// Runs of transactions that go into one commit, because a pack of theirs was dropped.
+    /// Runs of transactions that must share a commit, because a pack that they refer to was dropped.
     spans: CommitSpans,
-    /// Packs that are dropped, and noted so in the journal: they go with the next barrier.
+    /// Dropped packs whose drop is noted in the journal: they go with the next barrier.
     doomed: HashSet<PackId>,
     /// What is being deleted in the bucket (K5).
     pub(super) freezer: Freezer,
 }
 
 impl PackTable {
-    /// A pack just made.
+    /// Adds a pack that was just made.
     pub(super) fn created(&mut self, id: PackId, file: Option<Arc<dyn DiskFile>>) {
         let pack = StagedPack { made_here: true, ..StagedPack::new(0, file, false) };
         self.packs.insert(id, pack);
     }
 
-    /// A pack found at start: it waits for recovery.
+    /// Adds a pack found at start: it waits for recovery.
     pub(super) fn found(&mut self, id: PackId, length: u64, renamed: bool) {
         self.packs.insert(id, StagedPack::new(length, None, renamed));
     }
@@ -65,31 +66,31 @@ impl PackTable {
         self.packs.iter().map(|(id, pack)| (*id, pack))
     }
 
-    /// Whether its file may be gone from here already.
+    /// Whether the pack's file may be gone from here already.
     pub(super) fn has_left(&self, id: PackId) -> bool {
         self.packs.get(&id).is_none_or(|p| matches!(p.stage, Stage::Leaving | Stage::Dropped))
     }
 
-    /// Whether it went, or goes, without ever having been sent, because nothing refers to it.
+    /// Whether the pack is gone, or going, unsent, because nothing refers to it.
     pub(super) fn was_dropped(&self, id: PackId) -> bool {
         self.dropped.contains(&id)
     }
 
-    /// A pack that was made without a file has one now.
+    /// Sets the file of a pack that was made without one.
     pub(super) fn set_file(&mut self, id: PackId, file: Arc<dyn DiskFile>) {
         if let Some(pack) = self.packs.get_mut(&id) {
             pack.file = Some(file);
         }
     }
 
-    /// Returns whether something of it was fsynced before.
+    /// Sets how much of the pack is in its file. Returns whether any of it was fsynced before.
     pub(super) fn set_length(&mut self, id: PackId, length: u64) -> bool {
         let Some(pack) = self.packs.get_mut(&id) else { return false };
         pack.length = length;
         pack.synced > 0
     }
 
-    /// The pack has its footer and its name: it is in the queue.
+    /// Puts a pack that has its footer and its final name into the queue.
     pub(super) fn closed(&mut self, id: PackId, parts: Option<Arc<ReferredParts>>) {
         let Some(pack) = self.packs.get_mut(&id) else { return };
         pack.stage = Stage::Closed;
@@ -107,8 +108,8 @@ impl PackTable {
         }
     }
 
-    /// Takes a pack out if nothing refers to it, nor will: closed (or `even_open`), not sent, not held. It is the
-    /// caller who removes the file.
+    /// Takes a pack out if nothing refers to it, now or later: it is closed (or `even_open`), not sent, not held. The caller
+    /// removes the file.
     pub(super) fn take_unwanted(&mut self, id: PackId, even_open: bool) -> Option<StagedPack> {
         let pack = self.packs.get(&id)?;
         let here = pack.stage == Stage::Closed || (even_open && pack.stage == Stage::Open);
@@ -119,11 +120,11 @@ impl PackTable {
         self.remove(id)
     }
 
-    /// C4: from now on the packs stay until `seq` is confirmed. Those that are not here are in the bucket, or an
-    /// error if they were dropped. Returns which are here.
+    /// C4: from now on these packs stay until `seq` is confirmed. Returns those that are here. The others are in the bucket;
+    /// if one was dropped or is frozen, that is an error.
     pub(super) fn appending(&mut self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
         let is_gone = |id: &&PackId| {
-            // Taken out of the queue to be dropped: the note of that may be written in this moment.
+            // It is being dropped: the note of that may be written at this moment.
             let taken = self.packs.get(id).is_some_and(|pack| pack.stage == Stage::Dropped);
             taken || self.dropped.contains(id) || self.freezer.is_frozen(**id)
         };
@@ -154,15 +155,15 @@ impl PackTable {
         self.packs.get_mut(&id).map(|pack| pack.holds += 1).is_some()
     }
 
-    /// A hold is let go. Returns whether that may let the pack leave.
+    /// Lets go of a hold. Returns whether the pack may now leave or be dropped.
     pub(super) fn unhold(&mut self, id: PackId) -> bool {
         let Some(pack) = self.packs.get_mut(&id) else { return false };
         pack.holds = pack.holds.saturating_sub(1);
         pack.holds == 0 && (pack.stage == Stage::InBucket || self.refs.is_dead(id))
     }
 
-    /// A transaction was appended: what it put or deleted, and what that refers to now. Returns whether a pack that
-    /// was not sent lost its last reference.
+    /// Notes that a transaction was appended: the records it put or deleted, and the packs they refer to now. Returns whether
+    /// an unsent pack lost its last reference.
     pub(super) fn appended(
         &mut self,
         seq: Seq,
@@ -184,20 +185,20 @@ impl PackTable {
         self.packs.get(&id).is_some_and(|pack| pack.stage == Stage::Closed && pack.holds == 0)
     }
 
-    /// Whether there is anything that a barrier would remove, or could.
+    /// Whether a barrier would, or could, remove any pack.
     pub(super) fn has_dead(&self) -> bool {
         !self.doomed.is_empty() || self.refs.dead().any(|id| self.may_drop(id))
     }
 
-    /// Packs that need not be sent any more: from here on nothing refers to them, and they are not in the queue. The
-    /// caller notes that in the journal, and says so by `noted_dropped`, or calls `not_dropped`.
+    /// Takes packs that nothing refers to any more out of the queue. The caller notes them in the journal, and then calls
+    /// `noted_dropped`, or `not_dropped` if that failed.
     pub(super) fn take_dead(&mut self) -> Vec<DroppedPack> {
         let dead: Vec<_> = self.refs.dead().filter(|id| self.may_drop(*id)).collect();
         let mut taken = Vec::new();
         for id in dead {
             let bound = self.refs.bind(id, &mut self.spans);
             let Some(pack) = self.packs.get_mut(&id).filter(|_| bound.is_some()) else {
-                // Too much lies between its first reference and its last: it is sent as any other.
+                // Too much lies between its first and its last reference: it is sent like any other.
                 self.refs.forget(id);
                 continue;
             };
@@ -209,7 +210,7 @@ impl PackTable {
         taken
     }
 
-    /// The journal says that these are dropped: no commit waits for them, and the next barrier lets them go.
+    /// The journal has noted these drops: no commit waits for the packs, and the next barrier removes them.
     pub(super) fn noted_dropped(&mut self, packs: &[DroppedPack]) {
         for dropped in packs {
             let id = dropped.pack;
@@ -221,7 +222,8 @@ impl PackTable {
         }
     }
 
-    /// The journal did not take the note: they are in the queue again. `once_more`: tried again, unless they are sent first.
+    /// The journal did not take the note: the packs are queued again. `once_more`: the drop is tried again, unless they are
+    /// sent first.
     pub(super) fn not_dropped(&mut self, packs: &[DroppedPack], once_more: bool) {
         for dropped in packs {
             let id = dropped.pack;
@@ -234,7 +236,7 @@ impl PackTable {
         }
     }
 
-    /// What a journal that goes on says of packs that were dropped; some may be here still.
+    /// Takes over what a continued journal says of dropped packs; some may still be here.
     pub(super) fn restore_dropped(&mut self, packs: &[DroppedPack]) {
         self.spans.restore(packs);
         for dropped in packs {
@@ -246,23 +248,23 @@ impl PackTable {
         }
     }
 
-    /// The packs that go once the journal is durable as it is now.
+    /// The packs to remove once the journal, as it is now, is durable.
     pub(super) fn doomed(&self) -> Vec<PackId> {
         self.doomed.iter().copied().collect()
     }
 
-    /// Where a commit ends that follows `from` and would end with `at` (C1).
+    /// C1: the end of a commit that follows `from` and would end at `at`: see [`CommitSpans::end_near`].
     pub(super) fn commit_end(&self, from: Seq, at: Seq) -> Seq {
         self.spans.end_near(from, at)
     }
 
-    /// Every transaction up to this one is in the bucket.
+    /// Notes that every transaction up to this one is in the bucket.
     pub(super) fn confirmed(&mut self, upto: Seq) {
         self.spans.confirmed(upto);
     }
 
-    /// K5: of these packs in the bucket those that nothing here needs once everything up to `confirmed` is in it, and that
-    /// nothing was appended for since the deletion began. From now on nothing may refer to them.
+    /// K5: freezes those of `packs` (all in the bucket) that nothing here needs once everything up to `confirmed` is in the
+    /// bucket, and that no append has referred to since the deletion began. From now on nothing may refer to them.
     pub(super) fn freeze(&mut self, packs: &[PackId], confirmed: Seq) -> Vec<PackId> {
         let packs_here = &self.packs;
         let unneeded = |id: &PackId| {
@@ -306,7 +308,7 @@ impl PackTable {
         Some(PackJob { pack: id, length: pack.length })
     }
 
-    /// Of a pack found after a crash: what is needed of it (J7).
+    /// The parts of a pack found after a crash that are still needed (J7).
     pub(super) fn parts(&self, id: PackId) -> Option<Arc<ReferredParts>> {
         self.packs.get(&id)?.parts.clone()
     }
@@ -316,7 +318,7 @@ impl PackTable {
         !self.queue.is_empty()
     }
 
-    /// It was not sent: first in the queue again.
+    /// Puts a pack that was not sent back at the head of the queue.
     pub(super) fn not_sent(&mut self, job: PackJob) {
         self.queue.landed(job);
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
@@ -324,7 +326,7 @@ impl PackTable {
         self.queue.put_back(job);
     }
 
-    /// The bucket has it.
+    /// Notes that the bucket has a pack.
     pub(super) fn in_bucket(&mut self, proof: &InBucket) {
         let job = proof.job();
         self.queue.landed(job);
@@ -338,8 +340,8 @@ impl PackTable {
         self.done.insert(job.pack);
     }
 
-    /// C1: the last transaction up to `appended` that, with all before it, refers only to packs that the bucket has, or
-    /// that nothing refers to any more after it.
+    /// C1: the last transaction up to `appended` where a commit may end: up to it, all refer only to packs that the bucket
+    /// has, or to dropped ones that nothing refers to after it.
     pub(super) fn sendable(&self, appended: Seq) -> Seq {
         let upto = match self.blocking.first() {
             Some((first, _)) => appended.min(Seq(first.0.saturating_sub(1))),
@@ -348,8 +350,8 @@ impl PackTable {
         self.spans.end_before(upto)
     }
 
-    /// J2: packs that transactions refer to further than they are durable. Those whose transactions are all
-    /// confirmed are in the bucket for good, and need no fsync here.
+    /// J2: packs that are referred to beyond what is durable of them. A pack in the bucket whose transactions are all
+    /// confirmed needs no fsync here.
     pub(super) fn to_sync(&mut self, confirmed: Seq) -> Vec<PackToSync> {
         let packs = &self.packs;
         let settled = |p: &StagedPack| {
@@ -372,7 +374,7 @@ impl PackTable {
         packs.iter().any(|p| self.packs.get(&p.pack).is_some_and(|pack| !pack.named))
     }
 
-    /// These are durable up to the lengths given, and so are their names.
+    /// Notes that these packs are durable up to the lengths given, and so are their names.
     pub(super) fn synced(&mut self, packs: &[PackToSync]) {
         for done in packs {
             let Some(pack) = self.packs.get_mut(&done.pack) else { continue };
@@ -384,7 +386,8 @@ impl PackTable {
         }
     }
 
-    /// C4: packs that nothing needs here any more, and whether the cache may have the file. They are marked as leaving.
+    /// C4: marks the packs that nothing needs here any more as leaving, and returns them, each with whether the cache may
+    /// take the file.
     pub(super) fn leave(&mut self, settled: Settled) -> Vec<(PackId, bool)> {
         let mut leaving = Vec::new();
         self.done.retain(|id| {
@@ -399,7 +402,7 @@ impl PackTable {
         leaving
     }
 
-    /// Whether any could leave if everything up to `confirmed` were settled.
+    /// Whether any pack could leave if everything up to `confirmed` were settled.
     pub(super) fn may_leave(&self, confirmed: Seq) -> bool {
         self.done.iter().filter_map(|id| self.packs.get(id)).any(|p| p.may_leave(confirmed))
     }

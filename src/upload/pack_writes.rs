@@ -1,4 +1,4 @@
-//! Writing packs to the disk of the staging area, or keeping in memory what has no room on it (J8).
+//! Writing packs to the staging disk, and keeping in memory what has no room there (J8).
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::os::{self, DiskFile, PipelineStep, is_full};
 use crate::types::PackId;
 
 impl StagingArea {
-    /// Appends to a pack, behind what of it waits for the disk.
+    /// Appends to a pack, behind any of its bytes that still wait for the disk.
     pub(super) fn put(
         &self,
         pack: PackId,
@@ -43,7 +43,7 @@ impl StagingArea {
                 if is_footer || !was_synced {
                     return Ok(());
                 }
-                // Somebody fsyncs while it grows, and will again.
+                // The pack was fsynced while growing, and likely will be again.
                 let written = ahead.extend(self, &*file, end);
                 written.map_err(|error| self.fail("writing to a pack in staging", error))
             }
@@ -66,7 +66,7 @@ impl StagingArea {
         }
     }
 
-    /// Its file, as its owner knows it; or as it was made meanwhile, when there was room.
+    /// The pack's file: the caller's, or the one that was made once there was room.
     fn file_of(
         &self,
         pack: PackId,
@@ -75,13 +75,13 @@ impl StagingArea {
         known.cloned().or_else(|| self.table.lock().get(pack).and_then(|entry| entry.file.clone()))
     }
 
-    /// Returns whether something of the pack was fsynced before.
+    /// Counts written bytes. Returns whether any of the pack was fsynced before.
     fn wrote(&self, pack: PackId, bytes: u64, length: u64) -> bool {
         self.room.grew(bytes);
         self.table.lock().set_length(pack, length)
     }
 
-    /// The pack has its footer, or will have: it is closed, now or when its tail is written.
+    /// Closes a pack that has its footer: now, or once its tail is written.
     pub(super) fn finish(
         &self,
         pack: PackId,
@@ -115,14 +115,14 @@ impl StagingArea {
         os::reached(PipelineStep::PackClosed);
         let was_found = parts.is_some();
         self.table.lock().closed(pack, parts);
-        // Of one that was found, recovery has decided.
+        // For a pack that was found, recovery has decided this.
         if !was_found {
             self.discard_unwanted(pack, false);
         }
         self.changed.notify_waiters();
     }
 
-    /// Writes what waits, as far as there is room. Blocks.
+    /// Writes what waits in memory, as far as there is room. Blocks.
     pub(super) fn write_tails(&self) -> Result<()> {
         for (pack, tail) in self.tails.all() {
             self.write_tail(pack, &mut tail.lock())?;
@@ -170,7 +170,7 @@ impl StagingArea {
         Ok(())
     }
 
-    /// Takes a tail that recovery made: it is written now, or as soon as there is room.
+    /// Takes a tail from recovery, and writes it now, or as soon as there is room.
     pub(super) fn write_or_keep(&self, pack: PackId, tail: UnwrittenTail) -> Result<()> {
         let tail = self.tails.add(pack, tail);
         self.write_tail(pack, &mut tail.lock())

@@ -1,4 +1,4 @@
-//! After a crash: packs that were never closed, and packs that lost their end (J7).
+//! Recovery after a crash: packs that were never closed, and packs that lost their end (J7).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::unwritten::UnwrittenTail;
 use crate::os::{self, PipelineStep};
 use crate::types::PackId;
 
-/// Judges and makes footers: the vault has the keys, this room has not.
+/// Checks and makes footers. Implemented by the vault, which has the keys; this room has none.
 pub trait Footers {
     /// Whether the pack (`length` bytes, readable by `staging.read`) ends in a footer that opens.
     fn is_good(&self, staging: &Staging, pack: PackId, length: u64) -> bool;
@@ -32,12 +32,12 @@ pub struct Recovered {
 }
 
 impl Staging {
-    /// J7, after `open` and once it is decided that the journal goes on: `referred` says, for each pack here that a
-    /// transaction of the journal refers to, which parts of it are referred to. Packs without a good
-    /// footer are cut behind the last of them and closed; packs that nothing refers to are removed. May be interrupted and repeated.
+    /// J7: called after `open`, once it is decided that the journal goes on. `referred` has, for each pack here that the
+    /// journal's transactions refer to, the parts that they need. Packs without a good footer are cut behind the last of these
+    /// parts and closed; packs that nothing refers to are removed. May be interrupted and repeated.
     ///
     /// # Errors
-    /// `Short` when a pack lacks an extent that is referred to: J3 should have found that record bad.
+    /// `Short` if a pack lacks an extent that is needed: J3 should have found that record bad.
     pub fn recover(
         &self,
         referred: &HashMap<PackId, ReferredParts>,
@@ -50,7 +50,7 @@ impl Staging {
             let Some((pack, renamed)) = parse_name(&name) else { continue };
             let stage = self.area.table.lock().get(pack).map(|pack| pack.stage);
             if stage == Some(Stage::Dropped) {
-                continue; // it goes with the next barrier, which says so durably
+                continue; // it goes with the next barrier, which makes its note durable
             }
             let Some(parts) = referred.get(&pack) else {
                 self.forget_found(pack, &name, length)?;
@@ -83,7 +83,7 @@ impl Staging {
         Ok(done)
     }
 
-    /// Cuts a pack after its last extent that counts, and closes it.
+    /// Cuts a pack after its last needed extent, and closes it.
     fn mend(
         &self,
         (pack, renamed): (PackId, bool),
@@ -94,11 +94,11 @@ impl Staging {
         let (what, end) = ("cutting a pack found in staging", parts.end());
         let footer = footers.make(pack, end);
         let file = self.area.open_file(pack, renamed).map_err(Error::io(what))?;
-        // First cut, then the footer: a crash between leaves a pack without one, as it was found.
+        // First the cut, then the footer: a crash in between leaves a pack without a footer, as it was found.
         file.set_length(end).map_err(Error::io(what))?;
         self.area.room.shrank(length - end);
         self.area.table.lock().set_length(pack, end);
-        // On a full disk both come when there is room.
+        // On a full disk the footer and the rename wait for room.
         let tail = UnwrittenTail {
             file: Some(file),
             written: end,

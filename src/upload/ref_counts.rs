@@ -1,5 +1,5 @@
-//! Reference counts of unsent packs. A pack to which nothing refers any more is dead: it need not be sent, and gives its
-//! room back (C1, J3). Pure bookkeeping, no I/O; a part of the table of packs.
+//! Reference counts of unsent packs. A pack that nothing refers to any more is dead: it need not be sent, and its room
+//! is freed (C1, J3). Pure bookkeeping, no I/O; a part of the pack table.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -8,21 +8,21 @@ use super::commit_spans::{CommitSpans, SPAN_MAX};
 use crate::log::DroppedPack;
 use crate::types::{PackId, Seq};
 
-/// Counts the records that refer to each pack which the bucket does not have, and which this process made: only of
-/// those is it known that no commit refers to them. Bounded: a pack is not counted any more once its first reference
-/// is further back than [`SPAN_MAX`].
+/// For each pack that this process made and the bucket does not have, counts the records that refer to it. Only of these
+/// packs is it known that no commit refers to them. Bounded: a pack is no longer counted once its first reference is
+/// further back than [`SPAN_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct RefCounts {
     /// Bytes of all transactions so far.
     bytes: u64,
-    /// What a record refers to. It may name packs that are not counted any more.
+    /// The pack that each record refers to; it may no longer be counted.
     records: HashMap<Box<[u8]>, PackId>,
     packs: HashMap<PackId, PackRefs>,
     /// How many records refer to `packs`.
     counted: u64,
     /// `packs` in the order of their first references.
     order: VecDeque<PackId>,
-    /// Those of `packs` to which nothing refers.
+    /// The `packs` that no record refers to.
     dead: HashSet<PackId>,
 }
 
@@ -30,11 +30,11 @@ pub(super) struct RefCounts {
 struct PackRefs {
     records: u64,
     first: LogPlace,
-    /// The transaction that took the last reference away, while there is none.
+    /// The transaction that removed the last reference, while there is none.
     died: Option<LogPlace>,
 }
 
-/// A transaction, and the bytes of all before it (of a first one) or up to its end (of a last one).
+/// A transaction, and the bytes of all before it (for a first one) or up to its end (for a last one).
 #[derive(Clone, Copy, Debug)]
 struct LogPlace {
     seq: Seq,
@@ -42,9 +42,9 @@ struct LogPlace {
 }
 
 impl RefCounts {
-    /// A transaction was appended: the records that it put or deleted, and the packs that they refer to now.
-    /// `begins`: whether this transaction is the first to refer to that pack, which is here and unsent. Returns whether
-    /// a pack lost its last reference.
+    /// Notes that a transaction was appended: the records it put or deleted, and the packs they refer to now. `begins`:
+    /// whether this transaction is the first to refer to the given pack, and the pack is here and unsent. Returns
+    /// whether a pack lost its last reference.
     pub(super) fn appended(
         &mut self,
         seq: Seq,
@@ -93,7 +93,7 @@ impl RefCounts {
         any
     }
 
-    /// A pack whose first reference is too far back can never be dropped, unless it is dead by now.
+    /// A pack whose first reference is too far back can no longer be dropped, unless it is dead already.
     fn forget_old(&mut self) {
         while let Some(oldest) = self.order.front().copied() {
             let pack = self.packs.get(&oldest);
@@ -105,13 +105,13 @@ impl RefCounts {
                 self.forget(oldest);
             }
         }
-        // Records of forgotten packs go together, so that each costs little.
+        // Records of forgotten packs are removed many at a time, so that each costs little.
         if self.records.len() as u64 > 2 * self.counted + 4096 {
             self.records.retain(|_, pack| self.packs.contains_key(pack));
         }
     }
 
-    /// The pack is in the bucket, or not here any more.
+    /// Forgets a pack that is in the bucket, or no longer here.
     pub(super) fn forget(&mut self, id: PackId) {
         if let Some(pack) = self.packs.remove(&id) {
             self.counted = self.counted.saturating_sub(pack.records);
@@ -119,18 +119,18 @@ impl RefCounts {
         self.dead.remove(&id);
     }
 
-    /// Whether nothing refers to the pack any more.
+    /// Whether no record refers to the pack any more.
     pub(super) fn is_dead(&self, id: PackId) -> bool {
         self.dead.contains(&id)
     }
 
-    /// Those to which nothing refers any more.
+    /// The packs that no record refers to any more.
     pub(super) fn dead(&self) -> impl Iterator<Item = PackId> {
         self.dead.iter().copied()
     }
 
-    /// Binds all transactions from the first that refers to a dead pack to the one after which none does: from now on
-    /// one commit holds them all. `None` if that is too much for one commit: the pack must be sent.
+    /// Binds all transactions from the first that refers to a dead pack to the one after which none does into one
+    /// commit. `None` if that is too much for one commit: the pack must be sent.
     pub(super) fn bind(&self, id: PackId, spans: &mut CommitSpans) -> Option<DroppedPack> {
         let pack = self.packs.get(&id)?;
         let (first, died) = (pack.first, pack.died?);
@@ -149,7 +149,7 @@ mod tests {
         PackId([n; 16])
     }
 
-    /// One record each, by its number, and the pack it refers to.
+    /// Appends a transaction with one record for each key, and the pack that it refers to.
     fn put(counts: &mut RefCounts, seq: u64, bytes: usize, changed: &[(u8, Option<u8>)]) -> bool {
         let keys: Vec<_> = changed.iter().map(|(key, pack)| ([*key], pack.map(id))).collect();
         let changed: Vec<_> = keys.iter().map(|(key, pack)| (&key[..], *pack)).collect();
@@ -171,7 +171,7 @@ mod tests {
         assert!(counts.is_dead(id(1)) && !counts.is_dead(id(2)));
         assert_eq!(counts.bind(id(1), &mut spans), Some(dropped(1, 1, 5)));
         assert_eq!(counts.bind(id(2), &mut spans), None);
-        // What an unpublished write still referred to comes back.
+        // An unpublished write that still referred to it is published.
         put(&mut counts, 6, 100, &[(7, Some(1))]);
         assert!(!counts.is_dead(id(1)));
         counts.forget(id(1));
@@ -192,7 +192,7 @@ mod tests {
         put(&mut counts, 7, 13 * MIB, &[(4, Some(4))]);
         assert!(!put(&mut counts, 8, 1, &[(3, None)]));
         assert!(put(&mut counts, 9, 1, &[(4, None)]) || !counts.packs.contains_key(&id(4)));
-        // Thousands of packs come and go: their records do not stay.
+        // Thousands of packs come and go, and their records do not pile up.
         for n in 0..20_000_u32 {
             let key = n.to_be_bytes();
             let pack = PackId([n.to_be_bytes(); 4].concat().try_into().unwrap());

@@ -1,14 +1,14 @@
-//! Which parts of a pack found after a crash are needed of it (J7). Pure bookkeeping, no I/O.
+//! The parts of a pack found after a crash that are still needed (J7). Pure bookkeeping, no I/O.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The extents of one pack that unsent transactions refer to: what touches is one part.
+/// The extents of one pack that unsent transactions refer to; extents that touch are merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReferredParts(BTreeMap<u64, u64>);
 
 impl ReferredParts {
-    /// One more, which may be known already.
+    /// Adds a part, which may be known already.
     pub fn add(&mut self, part: Range<u64>) {
         let Range { mut start, mut end } = part;
         while let Some((from, to)) = self.0.range(..=end).next_back().map(|(from, to)| (*from, *to))
@@ -20,12 +20,12 @@ impl ReferredParts {
         self.0.insert(start, end);
     }
 
-    /// Where the last of them ends.
+    /// Where the last part ends.
     pub(super) fn end(&self) -> u64 {
         self.0.last_key_value().map_or(0, |(_, end)| *end)
     }
 
-    /// Whether each byte of them is the same in both packs.
+    /// Whether every byte of the parts is the same in both packs.
     pub(super) fn are_same_in(&self, ours: &[u8], theirs: &[u8]) -> bool {
         self.0.iter().all(|(from, to)| {
             let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());

@@ -1,4 +1,4 @@
-//! Packs on their way: several at once, verified, repeated until the bucket has them.
+//! Sends packs: several at once, verified, repeated until the bucket has them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ enum Error {
     Panicked(#[from] os::Panicked),
 }
 
-/// Sends packs until stopped. Takes nothing new while the store fails, but one pack after each pause.
+/// Sends packs until stopped. While the store fails, it takes only one pack after each pause.
 pub(super) async fn run(pipeline: Arc<Pipeline>) {
     let mut stop = pipeline.stop.subscribe();
     let mut wanted = pipeline.wanted.subscribe();
@@ -52,23 +52,23 @@ pub(super) async fn run(pipeline: Arc<Pipeline>) {
             let (sender, moved) = (pipeline.clone(), pipeline.bucket.moving());
             pipeline.in_flight.lock().begin(job, moved.clone());
             flying.spawn(async move {
-                // One that panics goes back into the queue, as one that fails.
+                // A pack whose task panics goes back into the queue, like one that fails.
                 let sent = os::watched("sending a pack", send(&sender, job, &moved)).await;
                 (job, sent.unwrap_or_else(|panicked| Err(panicked.into())))
             });
         }
         let queued = pipeline.area.table.lock().has_queue();
         let idle = flying.is_empty() && !queued;
-        // A pack waits until it is known what the link carries.
+        // Packs may be waiting until the link's rate is better known.
         let looks = queued && !flying.is_empty() && flying.len() < most;
         if flying.is_empty() {
             pipeline.buffers.clear();
         }
         if idle {
-            pipeline.packs_health.succeeded(); // what could not be sent is not wanted any more
+            pipeline.packs_health.succeeded(); // nothing is left to send: what failed is not needed any more
             backoff.succeeded();
         }
-        // A pause is waited out only when there is something to send after it.
+        // A pause is waited out only if there is something to send after it.
         let pause = backoff.until().filter(|_| !idle && flying.is_empty());
         tokio::select! {
             biased;
@@ -82,14 +82,14 @@ pub(super) async fn run(pipeline: Arc<Pipeline>) {
             () = changed => (),
             () = tokio::time::sleep(LOOK), if looks => (),
             () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => (),
-            // Somebody waits: there may be reason to hope.
+            // Somebody waits: try again now.
             _ = wanted.changed() => backoff.end_pause(),
             _ = stop.changed() => (),
         }
     }
 }
 
-/// While a pack waits for the link: how often to look what it carries.
+/// How often to look at the link's rate while a pack waits for the link.
 const LOOK: Duration = Duration::from_millis(250);
 
 fn settle(
@@ -142,7 +142,7 @@ async fn send(pipeline: &Pipeline, job: PackJob, moved: &Moved) -> Result<InBuck
         Ok(uploaded) => InBucket::put(job, &uploaded).ok_or(Error::Stranger(name)),
         Err(store::Error::Exists { .. }) => compare(pipeline, job, &name, &body).await,
         Err(error) => {
-            // The store replied 200, so the object is ours, and it is broken.
+            // The store replied 200, so the object is ours, and broken.
             if matches!(error, store::Error::Corrupt { .. }) {
                 pipeline.broken.lock().insert(job.pack);
             }
@@ -155,10 +155,10 @@ async fn send(pipeline: &Pipeline, job: PackJob, moved: &Moved) -> Result<InBuck
     result
 }
 
-/// The name is taken, by what was sent before a crash (W1, J7): that is right if our extents are in it.
+/// The name is taken by a put from before a crash (W1, J7). That is fine if it holds our extents.
 ///
-/// A put of ours that the store broke is removed, so that it can be repeated: one that the store replied 200 to in
-/// this process, or a beginning of our bytes, which has no footer and which therefore nobody can have taken for a pack.
+/// A put of ours that the store broke is deleted, so that it can be repeated. It is ours if the store replied 200 to it
+/// in this process, or if it is a beginning of our bytes: without a footer, nobody can have taken it for a pack.
 async fn compare(
     pipeline: &Pipeline,
     job: PackJob,

@@ -1,11 +1,11 @@
-//! The closed packs that wait to be sent, in the order of their closing. Pure bookkeeping, no I/O.
+//! The closed packs that wait to be sent, in the order in which they were closed. Pure bookkeeping, no I/O.
 
 use std::collections::VecDeque;
 
 use super::job::{PackJob, is_full_pack};
 use crate::types::PackId;
 
-/// Full packs go side by side, one of those that are not full at a time.
+/// Full packs are sent side by side; of the others one at a time.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     full: VecDeque<Queued>,
@@ -28,7 +28,7 @@ impl SendQueue {
         self.of(length).push_back(Queued { pack, length });
     }
 
-    /// Takes all others out.
+    /// Removes all packs but those that stay.
     pub(super) fn retain(&mut self, stays: impl Fn(PackId) -> bool) {
         self.full.retain(|queued| stays(queued.pack));
         self.partial.retain(|queued| stays(queued.pack));
@@ -38,9 +38,9 @@ impl SendQueue {
         self.full.is_empty() && self.partial.is_empty()
     }
 
-    /// Takes the next pack that is at most `most` bytes: the first of those that are not full, if none of them is in
-    /// flight (so that a small file does not wait behind a long stream), else the first full one, if it is at most
-    /// `most_full`.
+    /// Takes the next pack to send. The first partial one comes first, if it has at most `most` bytes and no other
+    /// is in flight, so that a small file does not wait behind a long stream. Otherwise the first full one, if it
+    /// has at most `most_full`.
     pub(super) fn take(&mut self, most: u64, most_full: u64) -> Option<PackId> {
         let fits = |queue: &VecDeque<Queued>, most| queue.front().is_some_and(|p| p.length <= most);
         let taken = if !self.partial_in_flight && fits(&self.partial, most) {
@@ -54,14 +54,14 @@ impl SendQueue {
         taken.map(|queued| queued.pack)
     }
 
-    /// It is not in flight any more: the next one that is not full may go.
+    /// The pack is no longer in flight: if it was partial, the next partial one may go.
     pub(super) fn landed(&mut self, job: PackJob) {
         if !job.is_full() {
             self.partial_in_flight = false;
         }
     }
 
-    /// It was not sent: it is the first of its kind again.
+    /// Puts a pack that was not sent back at the head of its queue.
     pub(super) fn put_back(&mut self, job: PackJob) {
         self.of(job.length).push_front(Queued { pack: job.pack, length: job.length });
     }

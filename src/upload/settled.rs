@@ -3,8 +3,8 @@
 use crate::log::Journal;
 use crate::types::Seq;
 
-/// Up to here every transaction is confirmed, and that is durable in the journal: what C4 asks for. Made from the
-/// journal's own note alone, which only a receipt moves.
+/// The transaction up to which all are confirmed, and durably noted so in the journal (C4). Made only from the
+/// journal's note, which only a receipt moves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled(Seq);
 

@@ -1,4 +1,4 @@
-//! The steps of the pipeline, so that a test can watch, or stop, at each of its own.
+//! The steps of the pipeline, so that a test can watch each one, or stop there.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! The end of a pack that has no room on the disk, because others have filled it: nothing of it is lost, nothing refers
-//! to it yet, and it is written as soon as there is room (J8).
+//! The end of a pack that has no room on the disk because others have filled it. Nothing is lost: it waits in memory,
+//! nothing refers to it yet, and it is written as soon as there is room (J8).
 //!
-//! In memory it is bounded by what was reserved before: while the disk is full nothing more is.
+//! It takes no more memory than was reserved before: while the disk is full nothing more is reserved.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,19 +19,19 @@ use crate::types::PackId;
 pub(super) struct UnwrittenTail {
     /// `None`: there was no room for the file itself either.
     pub(super) file: Option<Arc<dyn DiskFile>>,
-    /// What of the pack is in the file: the tail begins there.
+    /// How many bytes of the pack are in the file: the tail begins there.
     pub(super) written: u64,
     pub(super) bytes: Vec<u8>,
-    /// Whether extents are in `bytes`: then no transaction may refer to the pack (J1).
+    /// Whether `bytes` holds extents: then no transaction may refer to the pack (J1).
     pub(super) has_extents: bool,
-    /// Whether the footer is in `bytes`, or was written: the pack is closed once the tail is empty.
+    /// Whether the footer is in `bytes` or was written: the pack is closed once the tail is empty.
     pub(super) closes: bool,
     pub(super) renamed: bool,
-    /// Of a pack found after a crash.
+    /// Set for a pack found after a crash.
     pub(super) parts: Option<Arc<ReferredParts>>,
 }
 
-/// All tails. This lock is not held while a tail's own is taken.
+/// All tails. This lock is not held while the lock of a tail is taken.
 #[derive(Debug, Default)]
 pub(super) struct UnwrittenTails(Mutex<HashMap<PackId, Arc<Mutex<UnwrittenTail>>>>);
 
@@ -54,7 +54,7 @@ impl UnwrittenTails {
         !self.0.lock().is_empty()
     }
 
-    /// Whether a transaction that refers to one of these would refer to what is not in its file.
+    /// Whether any of these packs has extents that are not yet in its file, so that no transaction may refer to it.
     pub(super) fn hold_extents_of(&self, packs: &[PackId]) -> bool {
         self.any() && packs.iter().any(|pack| self.of(*pack).is_some_and(|t| t.lock().has_extents))
     }
@@ -73,7 +73,8 @@ impl UnwrittenTail {
         self.closes || !self.bytes.is_empty() || self.file.is_none()
     }
 
-    /// Reads a range of the pack that lies in the tail, or before it in the file; `false` if it ends behind the tail.
+    /// Reads a range of the pack from the tail, and from the file what lies before it. `false` if the range ends beyond
+    /// the tail.
     pub(super) fn read(&self, range: Range<u64>, into: &mut [u8]) -> Result<bool> {
         if range.end > self.end() {
             return Ok(false);

@@ -1,7 +1,7 @@
-//! Zeros ahead of the end of an open pack. An fsync of what is written over them changes neither the length of the file nor
-//! where it lies: the disk's file system has nothing of its own to commit, which is most of what an fsync of a growing file
-//! costs. They count in the budget as what they are, bytes on the disk (J8). A crash may leave them: a pack without a good
-//! footer is cut behind what is referred to (J7).
+//! Zeros ahead of the end of an open pack. Writing over them changes neither the length of the file nor its place on disk,
+//! so an fsync needs no commit of the file system itself, which is most of what an fsync of a growing file costs. The zeros
+//! count in the budget like all bytes on disk (J8). A crash may leave them: a pack without a good footer is cut behind what
+//! is referred to (J7).
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -11,18 +11,18 @@ use super::reserve::RoomAhead;
 use crate::os::{DiskFile, is_full};
 use crate::types::{KIB, MIB};
 
-/// As many bytes as the pack has are written ahead, within these bounds, once fewer than `LOW` are left: of a pack that is
-/// soon closed few are written in vain.
+/// How many zeros are written ahead, once fewer than `LOW` are left: as many as the pack has bytes, within these bounds. So
+/// few are wasted on a pack that is soon closed.
 const AHEAD: RangeInclusive<u64> = LEAST..=8 * LEAST;
 const LOW: u64 = LEAST / 4;
 const LEAST: u64 = if cfg!(test) { 4 * KIB } else { 32 * KIB }; // tests look at every byte, often
-/// Where the disk has less room than this, nothing is written ahead: others may need it.
+/// If the disk has less free than this, nothing is written ahead: others may need it.
 const ENOUGH_FREE: u64 = 64 * MIB;
 
-/// What an open pack has of them.
+/// The zeros ahead of one open pack.
 #[derive(Debug, Default)]
 pub(super) struct ZerosAhead {
-    /// How long the file is with them; 0: there are none.
+    /// Length of the file with the zeros; 0 if there are none.
     upto: u64,
     is_over: bool,
     /// The room that they take.
@@ -30,19 +30,19 @@ pub(super) struct ZerosAhead {
 }
 
 impl ZerosAhead {
-    /// The file was cut for want of room: there are none, and there will be none.
+    /// The file was cut for want of room: there are no zeros any more, and no more will be written.
     pub(super) fn end(&mut self) {
         *self = Self { upto: 0, is_over: true, room: None };
     }
 
-    /// The file stays as it is, until recovery decides about it.
+    /// Leaves the file as it is, until recovery decides about it.
     pub(super) fn stay(&mut self) {
         if let Some(room) = self.room.take() {
             room.stay();
         }
     }
 
-    /// Writes more of them behind byte `end` of the pack, if few are left and there is room for them.
+    /// Writes more zeros behind byte `end` of the pack, if few are left and there is room.
     pub(super) fn extend(
         &mut self,
         area: &StagingArea,
@@ -66,7 +66,7 @@ impl ZerosAhead {
             return Ok(()); // the next write may find some
         }
         let zeros = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
-        // A part of them may be there, whatever comes.
+        // Some of them may be written even if this fails.
         self.upto = to;
         match file.write_at(&zeros, from) {
             Err(error) if is_full(&error) => {
@@ -77,7 +77,7 @@ impl ZerosAhead {
         }
     }
 
-    /// Cuts them off a pack that is `length` bytes long.
+    /// Cuts the zeros off a pack that is `length` bytes long.
     pub(super) fn cut(&mut self, file: Option<&dyn DiskFile>, length: u64) -> io::Result<()> {
         if let Some(file) = file.filter(|_| self.upto > length) {
             file.set_length(length)?;

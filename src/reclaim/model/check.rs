@@ -3,7 +3,7 @@
 use super::rules::{RulePart, SearchSpace};
 use super::state::{LogObject, LoggedChange, NEVER, PACKS, VaultMoment};
 
-/// The first thing that does not hold.
+/// The first invariant that does not hold.
 pub(super) fn broken(at: &VaultMoment, space: &SearchSpace) -> Option<&'static str> {
     if at.broken.is_some() {
         return at.broken;
@@ -40,17 +40,17 @@ fn has_pages(at: &VaultMoment, manifest: u8) -> bool {
     (0..2).all(|half| at.pages[usize::from(pages[half])][half] != NEVER)
 }
 
-/// A state opens from a manifest.
+/// Whether a state can be opened from a manifest.
 fn is_whole(at: &VaultMoment, state: u8, base: u8) -> bool {
     let log = usize::from(base) + 1..=usize::from(state);
-    // Without a manifest it begins with an empty map.
+    // Without a manifest, opening begins with an empty map.
     (base == 0 || at.has_manifest(base) && has_pages(at, base))
         && at.chain[log].iter().all(|link| link.object == LogObject::Winner)
         && (0..PACKS).all(|pack| at.alive(state) & 1 << pack == 0 || at.packs[pack] != NEVER)
 }
 
-/// The first state that the retention promises: the vault was in it at a moment that is not older. A longer retention
-/// brings back nothing that the horizon had refused when it was set.
+/// The first state that the retention promises: the vault was in it at a moment within the retention. A longer
+/// retention does not bring back what the horizon refused when it was set.
 fn retained(at: &VaultMoment, space: &SearchSpace) -> u8 {
     let retention = at.retention(at.last, &space.bounds);
     let inside = |state: &u8| {
@@ -63,7 +63,7 @@ fn retained(at: &VaultMoment, space: &SearchSpace) -> u8 {
     first.max(set.map_or(0, |set| at.horizon(set).0))
 }
 
-/// A reader that follows: asks for the next commit, or opens anew.
+/// A reader that follows asks for the next commit, or opens again.
 pub(super) fn follow(at: &mut VaultMoment, space: &SearchSpace) {
     let (shown, asked) = at.reader;
     let is_fresh = at.now - asked <= 1 || !space.keeps(RulePart::DateOfReader);

@@ -5,7 +5,7 @@ use super::state::{Build, LoggedChange, NEVER, Power, RunStage, VaultMoment};
 use super::steps::Steps;
 use super::writer::append;
 
-/// The pages of a checkpoint as of the head: one half is new, the other is shared with the base.
+/// Puts the pages of a checkpoint as of the head: one half is new, the other shared with the base.
 pub(super) fn begin(to: &mut VaultMoment, machine: u8, half: usize, to_pin: bool) {
     let now = to.now;
     let it = to.machines[usize::from(machine)];
@@ -29,7 +29,7 @@ fn put_manifest(to: &mut VaultMoment, build: Build, space: &SearchSpace) -> bool
     is_free
 }
 
-/// The manifest is put, read back and verified: the base moves onto it.
+/// Puts the manifest, reads it back and verifies it; the base moves onto it.
 pub(super) fn finish(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let build = to.machines[usize::from(machine)].build;
     let is_ours = put_manifest(to, build, space);
@@ -67,7 +67,7 @@ pub(super) fn steps(all: &mut Steps<'_>, machine: u8) {
     pin(all, machine);
 }
 
-/// Pins and the retention.
+/// Steps of pins and of the retention.
 fn pin(all: &mut Steps<'_>, machine: u8) {
     let it = all.from.machines[usize::from(machine)];
     if it.journal.is_some() {

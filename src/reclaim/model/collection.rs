@@ -8,7 +8,8 @@ use super::state::{
 use super::steps::{NOBODY, Steps};
 use super::writer::{fence, send};
 
-/// Ticks that commits stay, "three days": more than a 200 is believed after the last sight of the head.
+/// Ticks for which commits stay ("three days"): longer than a 200 is believed after the last sight of
+/// the head.
 const COMMITS_STAY: u8 = 1;
 
 /// The pin by which the run judges.
@@ -16,7 +17,7 @@ fn judging_pin(run: &Collection, space: &SearchSpace) -> Option<u8> {
     (run.by.0 != 0 && space.keeps(RulePart::Pins)).then_some(run.by.0)
 }
 
-/// K4: whether what was put then is older than the retention.
+/// K4: whether what was put at tick `put` is older than the retention.
 fn is_older(to: &VaultMoment, machine: u8, put: u8, space: &SearchSpace) -> bool {
     put != NEVER && to.now - put > to.holds(machine, space).1
 }
@@ -103,7 +104,7 @@ fn doomed_packs(to: &VaultMoment, machine: u8, space: &SearchSpace) -> u8 {
     (0..PACKS as u8).filter(may_go).fold(0, |all, pack| all | 1 << pack)
 }
 
-/// Packs that commits after one refer to.
+/// Packs that commits after `after` refer to.
 fn referred(to: &VaultMoment, after: u8, last: u8) -> u8 {
     let links = &to.chain[usize::from(after) + 1..=usize::from(last)];
     links.iter().fold(0, |all, link| match link.change {
@@ -129,7 +130,7 @@ fn after(stage: RunStage) -> RunStage {
     if stage == RunStage::ManifestsListed { RunStage::HalfJudged } else { RunStage::Judged }
 }
 
-/// K5 (3).
+/// K5 (3): freezes.
 pub(super) fn freeze(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let it = to.machine(machine);
     it.collection.stage = RunStage::Frozen;
@@ -188,7 +189,7 @@ fn has(doomed: &Doomed, kind: u8) -> bool {
     }
 }
 
-/// Deletes from the bucket, and returns what is left of the set.
+/// Deletes one kind from the bucket, and returns what is left of the set.
 fn delete(to: &mut VaultMoment, doomed: Doomed, kind: u8) -> Doomed {
     let mut rest = doomed;
     for at in 0..NUMBERS {
@@ -213,13 +214,13 @@ fn delete(to: &mut VaultMoment, doomed: Doomed, kind: u8) -> Doomed {
     rest
 }
 
-/// K5 (5), one kind.
+/// K5 (5) for one kind.
 fn delete_kind(to: &mut VaultMoment, machine: u8, kind: u8) {
     let doomed = to.machines[usize::from(machine)].collection.doomed;
     to.machine(machine).collection.doomed = delete(to, doomed, kind);
 }
 
-/// K5 (5), all.
+/// K5 (5) for all kinds.
 pub(super) fn delete_set(to: &mut VaultMoment, machine: u8) {
     KINDS.iter().for_each(|(_, kind)| delete_kind(to, machine, *kind));
 }
@@ -330,7 +331,8 @@ fn go_on(all: &mut Steps<'_>, machine: u8) {
         return;
     }
     if all.from.left.batches > 0 {
-        // By the promises, the log and the mentions of before; the listing goes on.
+        // The next batch is judged by the promises, log and mentions from before; only the listing goes
+        // on.
         all.may(machine, "lists the next batch", 0, |next| {
             next.left.batches -= 1;
             next.machine(machine).collection.stage = RunStage::HalfJudged;
