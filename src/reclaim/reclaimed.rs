@@ -92,7 +92,7 @@ pub struct Reclaimed {
     /// The sparse packs most worth rewriting, the worst first.
     #[serde(skip)]
     pub worst: Vec<SparsePack>,
-    /// It ended early, as somebody waits for a run; the next one goes on.
+    /// It ended early because somebody waits for a run; the next one goes on.
     #[serde(skip)]
     pub gave_way: bool,
     /// What the user should know about the bucket.

@@ -166,15 +166,15 @@ async fn run(inner: Arc<Inner>) {
             continue;
         }
         let at = *due.get_or_insert_with(|| Instant::now() + inner.every);
-        // Somebody waits for room, and a round would let packs leave: now.
+        // Somebody waits for room, and a round would let packs leave: make it now.
         let pressed = *waiting.borrow_and_update() > 0 && (dead || inner.rounds.would_release());
         if pressed || Instant::now() >= at {
             due = None;
             match Inner::sync_now(&inner).await {
                 Ok(()) if !(pressed && inner.rounds.is_in_vain()) => (),
-                // There is no room to say what is durable, what is confirmed, or what is dropped.
+                // There is no room to note what is durable, confirmed or dropped.
                 Ok(()) | Err(Error::Full) => tokio::time::sleep(FULL_AGAIN.min(inner.every)).await,
-                Err(_) => return, // poisoned; whoever changes something next is told
+                Err(_) => return, // poisoned; the next change gets the error
             }
             continue;
         }
@@ -187,7 +187,7 @@ async fn run(inner: Arc<Inner>) {
             () = changed => (),
         }
     }
-    // J6: a failed write to a pack ends changes that have no content too.
+    // J6: a failed write to a pack ends changes without content, too.
     if let Some(reason) = inner.rounds.area.poisoned() {
         inner.rounds.journal.poison(&reason);
     }
@@ -211,8 +211,8 @@ impl Inner {
         if dead || self.rounds.journal.unsynced() { self.round(turn).await } else { Ok(()) }
     }
 
-    /// The turn belongs to the round, not to its caller: the next round does not begin before this one has ended, even if
-    /// the caller stopped waiting (V5).
+    /// The permit belongs to the round, not to its caller: even if the caller stops waiting, the next round begins only
+    /// after this one has ended (V5).
     async fn round(self: &Arc<Self>, turn: OwnedSemaphorePermit) -> Result<()> {
         let inner = self.clone();
         let round = move || {
@@ -231,7 +231,7 @@ impl Inner {
         os::blocking_here(round).await.unwrap_or(Err(Error::Stopped))
     }
 
-    /// Whether anything still waits for room on the disk.
+    /// Writes what waits for room on the disk. Returns whether anything still waits.
     async fn write_tails(self: &Arc<Self>) -> bool {
         if !self.rounds.area.tails.any() {
             return false;
@@ -244,7 +244,7 @@ impl Inner {
             match written {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "writing what waited for room"),
-                // How far a tail was written is not known.
+                // It is not known how far a tail was written.
                 Err(panicked) => inner.rounds.poison(&panicked.to_string()),
             }
         };
@@ -253,8 +253,8 @@ impl Inner {
         self.rounds.area.tails.any()
     }
 
-    /// C4: gives the packs that nothing needs here any more to the cache. One at a time, so that what a release
-    /// before this one lets go has left too.
+    /// C4: gives the packs that nothing needs here any more to the cache. One call at a time, so that when this returns,
+    /// the packs that an earlier call took have left, too.
     async fn release(self: &Arc<Self>) {
         let Ok(_alone) = self.leaving.acquire().await else { return };
         let settled = self.rounds.settled();
@@ -270,7 +270,7 @@ impl Inner {
                 }
             });
             if let Err(panicked) = done {
-                // What it was about would be neither here nor there: its room would never be free again.
+                // These packs would be neither here nor in the cache, and their room never freed.
                 inner.rounds.poison(&panicked.to_string());
             }
         };

@@ -26,7 +26,7 @@ pub(super) enum Stage {
 /// How far a pack in staging is on its way, for whoever tells people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StagedState {
-    /// Made by this process, so nothing confirmed refers to it before it is in the bucket.
+    /// It is not sent yet.
     Waits,
     /// It is on the wire, or the bucket has it.
     IsSent,
@@ -35,20 +35,21 @@ pub enum StagedState {
 #[derive(Debug)]
 pub(super) struct StagedPack {
     pub(super) stage: Stage,
-    /// Made by this process: nothing that is confirmed refers to it before it is in the bucket.
+    /// Made by this process, so nothing confirmed refers to it before it is in the bucket.
     pub(super) made_here: bool,
     pub(super) length: u64,
-    /// First and last transaction that refers to it, of those that this process knows.
+    /// The first and last transaction known to this process that refers to it.
     pub(super) refs: Option<(Seq, Seq)>,
     /// Unpublished writes that refer to it.
     pub(super) holds: u32,
-    /// How far a transaction may refer into it, and how far it is durable, in bytes.
+    /// How far, in bytes, transactions may refer into it, and how far it is durable.
     pub(super) referred: u64,
     pub(super) synced: u64,
-    /// Its name in the directory is durable, and it is `<id>.pack`.
+    /// Whether its name in the directory is durable, and whether that is `<id>.pack`.
     pub(super) named: bool,
     pub(super) renamed: bool,
-    /// Recovered after a crash: what is needed of it. The bucket may have it with other bytes elsewhere (J7).
+    /// If it was recovered after a crash: the parts that are needed. Elsewhere the bucket's bytes may differ
+    /// (J7).
     pub(super) parts: Option<Arc<ReferredParts>>,
     /// The bucket's object equals the file byte for byte.
     pub(super) same: bool,
@@ -83,12 +84,13 @@ impl StagedPack {
         }
     }
 
-    /// Whether nothing needs it here once everything up to `confirmed` is settled (C4). It is in the bucket.
+    /// Whether nothing here needs this pack, which is in the bucket, once everything up to `confirmed` is
+    /// settled (C4).
     pub(super) fn may_leave(&self, confirmed: Seq) -> bool {
         self.holds == 0 && self.refs.is_none_or(|(_, last)| last <= confirmed)
     }
 
-    /// Whether the bucket does not have it, and is still to get it.
+    /// Whether the bucket does not have it yet, and is to get it.
     pub(super) fn is_unsent(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Closed | Stage::Sending)
     }

@@ -23,11 +23,11 @@ pub trait Footers {
 /// What recovery did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Packs that were whole.
+    /// Packs that were whole, and stay as they are.
     pub whole: u64,
-    /// Packs that were cut after their last extent and closed.
+    /// Packs that were cut after their last needed extent and closed.
     pub mended: u64,
-    /// Packs that nothing referred to; removed.
+    /// Packs that were removed, as nothing referred to them.
     pub removed: u64,
 }
 
