@@ -23,7 +23,7 @@ pub(super) enum Stage {
     Dropped,
 }
 
-/// How far a pack in staging is on its way, for whoever tells people.
+/// How far a pack in staging is on its way, for status reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StagedState {
     /// It is not sent yet.

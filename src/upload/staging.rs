@@ -178,7 +178,7 @@ impl Staging {
         self.area.table.lock().get(pack).is_some()
     }
 
-    /// How far a pack is on its way; `None`: it is not here (any more).
+    /// How far a pack is on its way; `None` if it is not here (any more).
     #[must_use]
     pub fn state_of(&self, pack: PackId) -> Option<StagedState> {
         let table = self.area.table.lock();

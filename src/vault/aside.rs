@@ -1,4 +1,4 @@
-//! Setting aside what cannot go on: another machine wrote the vault meanwhile (W1, step 3).
+//! Setting aside changes that cannot go on, because another machine wrote the vault meanwhile (W1, step 3).
 //! Nothing is lost: `recover` (W4, [`super::past`]) copies the files from here into the vault.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,30 +17,30 @@ use crate::types::{InodeNo, PackId, Seq};
 
 pub(super) const PLACE: Place = Place::Local("set aside", 0);
 
-/// The directory in a state directory.
+/// Name of the directory in a state directory.
 pub(super) const SET_ASIDE: &str = "set-aside";
-/// Begins the names of folders that hold copies of damaged files.
+/// Prefix of the names of folders with copies of damaged files.
 const DAMAGED: &str = "damaged";
 
-/// Whether a folder there holds whole changes, and all of them.
+/// Whether a folder in it is complete, and holds changes that `recover` can bring back.
 pub(super) fn is_recoverable(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     !name.starts_with(DAMAGED) && folder.join("records").exists() && !name.ends_with(".new")
 }
 
-/// What is set aside.
+/// What is to be set aside.
 pub(super) struct Aside<'a> {
     pub state_dir: &'a Path,
     pub keys: &'a Keys,
     pub found: &'a Inspection,
-    /// What is after this one is unsent.
+    /// Transactions after this one are unsent.
     pub confirmed: Seq,
 }
 
 impl Aside<'_> {
-    /// Copies (by hard links) the journal and the packs of its unsent transactions into a folder
-    /// of their own, with the resulting records of the files that they touch; durable before
-    /// anything is taken away: the caller does that, the packs first. Returns the folder.
+    /// Copies, by hard links, the journal and the packs of its unsent transactions into a folder of their own, with
+    /// the resulting records of the files they touch. Returns the folder, which is durable. Removing the originals is
+    /// left to the caller, packs first.
     pub(super) async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
         let parent = self.state_dir.join(SET_ASIDE);
         let name = self.found.journal.to_string();
@@ -75,8 +75,8 @@ impl Aside<'_> {
         Ok(folder)
     }
 
-    /// The folder that holds all of it already: the process ended before the journal was taken away. Its files are
-    /// links to the journal's, so they are told by their inodes.
+    /// A folder that already holds all of it, because the process ended before the journal was removed. Its files are
+    /// hard links to the journal's, so they are recognised by their inodes.
     pub(super) fn set_aside_before(&self) -> Result<Option<PathBuf>> {
         self.folder_of_all().map_err(Error::io("what was set aside cannot be looked at"))
     }
@@ -117,8 +117,8 @@ impl Aside<'_> {
         self.unsent().flat_map(|tx| tx.staged.iter().map(|reference| reference.pack)).collect()
     }
 
-    /// The records that the unsent transactions put, and, as far as the index still knows them,
-    /// all others of the same files.
+    /// The records that the unsent transactions put, and all other records of the same files that the index still
+    /// has.
     async fn records(&self, index: Option<&Index>) -> Result<Vec<Change>> {
         let mut records = BTreeMap::new();
         let mut files = BTreeSet::new();
@@ -164,8 +164,8 @@ async fn whole_file(index: &Index, ino: InodeNo) -> Result<Vec<(Vec<u8>, bytes::
     Ok(found.await?)
 }
 
-/// A copy of journal and staging as they are, before anything in them is given up; durable. Packs are linked: what is
-/// given up of them goes by their names here.
+/// Copies journal and staging as they are, durably, before anything in them is given up. Packs are hard links: what
+/// is given up of them goes under its own name only.
 pub(super) fn keep_copy(state_dir: &Path) -> std::io::Result<PathBuf> {
     let parent = state_dir.join(SET_ASIDE);
     let folder = free_name(&parent.join(DAMAGED));
@@ -198,7 +198,7 @@ fn link_all(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> std::io::R
     Ok(())
 }
 
-/// Whether each file of a directory is in the other too: the same file, not a copy.
+/// Whether each file of `from` is also in `to`: the same file, not a copy.
 fn has_links_to_all(from: &Path, to: &Path) -> std::io::Result<bool> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -210,7 +210,7 @@ fn has_links_to_all(from: &Path, to: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// The name, or the first of its kind that nothing has.
+/// `wanted`, or the first free name derived from it.
 fn free_name(wanted: &Path) -> PathBuf {
     let mut name = wanted.to_owned();
     for n in 2.. {
@@ -222,7 +222,7 @@ fn free_name(wanted: &Path) -> PathBuf {
     name
 }
 
-/// Removes the files of a directory, the last first: what a crash leaves of a journal is its beginning, which is one.
+/// Removes the files of a directory, last first: a crash leaves the beginning of a journal, which is a valid journal.
 pub(super) fn remove_files(dir: &Path) -> std::io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

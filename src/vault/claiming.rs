@@ -28,7 +28,7 @@ pub(super) struct Claimed {
     pub warnings: Vec<String>,
 }
 
-/// What was fsynced there is not lost, but nobody would miss it here.
+/// A warning: what was fsynced there is not lost, but nothing here would show that it is missing.
 const ELSEWHERE: &str = "this machine wrote this vault last, from another state directory, and did not end cleanly there: what \
      had not been uploaded is not part of what is mounted here. It lies in that directory; the next mount with it sets it \
      aside, and `s3vault recover` brings it back. If that directory is lost, so is this";
@@ -143,7 +143,7 @@ impl OpenContext<'_> {
         }
     }
 
-    /// Whether it was this machine that claimed the vault last.
+    /// Whether this machine claimed the vault last.
     fn wrote_last(&self, survey: &Survey) -> bool {
         survey.writer.as_ref().is_some_and(|writer| writer.machine == self.options.machine.id)
     }

@@ -1,4 +1,4 @@
-//! Whether what is not in the bucket yet is whole on this disk, and what becomes of it if not (J3).
+//! Whether local data that is not in the bucket yet is whole (J3), and what happens if it is not.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -17,22 +17,22 @@ use crate::store;
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{Staging, pack_object};
 
-/// How an extent is found in staging.
+/// The state of an extent in staging.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StagedAs {
     Whole,
-    /// All of its bytes, but they do not open.
+    /// All of its bytes are there, but they do not open.
     Changed,
-    /// Not all of its bytes.
+    /// Some of its bytes are missing.
     Missing,
 }
 
 impl OpenContext<'_> {
-    /// The journal as far as it is whole; `None` if there is none. Changes nothing, unless damage is accepted: then a copy
-    /// is kept.
+    /// Inspects the journal as far as it is whole; `None` if there is none. Changes nothing, except that if damage is
+    /// accepted, a copy is kept.
     ///
     /// # Errors
-    /// [`Error::Unsent`] when something that was durable is not there.
+    /// [`Error::Unsent`] if something that was durable is not there.
     pub(super) fn inspect_journal(&self) -> Result<Option<Inspection>> {
         let dir = self.state_dir.journal();
         let (path, why) = match Journal::inspect(&dir, self.keys()) {
@@ -57,7 +57,7 @@ impl OpenContext<'_> {
         Ok(Journal::inspect_up_to_damage(&dir, self.keys())?)
     }
 
-    /// Refuses the mount, unless damage is accepted: then what is here is copied, and that is said.
+    /// Refuses the mount, unless damage is accepted: then it copies what is here, and adds a warning.
     fn accept(&self, path: PathBuf, why: String) -> Result<()> {
         if !self.options.accept_damage {
             return Err(Error::Unsent { path, why });
@@ -72,8 +72,8 @@ impl OpenContext<'_> {
         Ok(())
     }
 
-    /// Staging, and the packs in it that are whole. What this disk damaged is taken from the bucket, if it was sent before
-    /// that.
+    /// Opens staging, and returns the packs in it that are whole. A pack that this disk damaged is taken from the bucket, if
+    /// it was sent before.
     pub(super) async fn whole_staging(
         &self,
         found: Option<&Inspection>,
@@ -86,7 +86,7 @@ impl OpenContext<'_> {
         let aside = Aside { state_dir, keys, found, confirmed }.set_aside_before()?;
         let mut is_changed = false;
         for (pack, references) in unsent_references(found, confirmed) {
-            // The process ended when its packs were taken away already, and this journal not: they are where it is going, too.
+            // The process ended after its packs were removed and before this journal was: it will be removed, too.
             if aside.is_some() {
                 whole.insert(pack);
                 continue;
@@ -109,7 +109,7 @@ impl OpenContext<'_> {
                 let dir = self.state_dir.staging();
                 let replaced = os::replace(&dir.join(format!("{pack}.pack")), &sent);
                 replaced.map_err(Error::io("a damaged pack cannot be replaced"))?;
-                // Its file if it was never closed.
+                // Its file, if it was never closed.
                 drop(os::remove(&dir.join(format!("{pack}.open"))));
                 tracing::warn!(%pack, "a pack was damaged in staging, and is taken from the bucket, where it is whole");
                 whole.insert(pack);
@@ -120,7 +120,7 @@ impl OpenContext<'_> {
         Ok((staging, whole))
     }
 
-    /// J3: an unconfirmed record is bad if an extent that it refers to is not in staging, or does not open.
+    /// J3: an unconfirmed record is bad if an extent that it refers to is not in staging or does not open.
     pub(super) fn check_staged(
         &self,
         staging: &Staging,
@@ -129,7 +129,7 @@ impl OpenContext<'_> {
         whole: &HashSet<PackId>,
     ) -> Result<()> {
         let (mut is_accepted, mut changed) = (false, HashSet::new());
-        // A note that a pack was dropped may go with what is dropped: then what refers to it is looked at again.
+        // Dropping records may also drop a note that a pack was dropped: then references to that pack are checked again.
         while let Some((seq, pack, how)) =
             self.first_bad(staging, found, confirmed, (whole, &changed))
         {
@@ -151,7 +151,7 @@ impl OpenContext<'_> {
         Ok(())
     }
 
-    /// The file of a pack that is not in staging as it should be, and what is wrong with it.
+    /// The file of a pack that is damaged in staging, and what is wrong with it.
     fn what_is_wrong(&self, pack: PackId, how: StagedAs, found: &Inspection) -> (PathBuf, String) {
         let file = |kind| self.state_dir.staging().join(format!("{pack}.{kind}"));
         let (closed, open) = (file("pack"), file("open"));
@@ -159,7 +159,7 @@ impl OpenContext<'_> {
         let path = if closed.exists() || !open.exists() { closed } else { open };
         let why = match (how, found.end()) {
             (StagedAs::Missing, _) if is_there => "is cut".into(),
-            // A journal that is cut may have said, where it went on, that the pack was dropped.
+            // A journal that is cut may have said, in the part that is lost, that the pack was dropped.
             (StagedAs::Missing, Some(end)) => {
                 let segment = self.segment(end.segment);
                 format!(
@@ -174,7 +174,7 @@ impl OpenContext<'_> {
         (path, why)
     }
 
-    /// The file of a segment of the journal.
+    /// The path of a journal segment.
     fn segment(&self, number: u64) -> PathBuf {
         self.state_dir.journal().join(format!("{number:016x}"))
     }
@@ -192,7 +192,7 @@ impl OpenContext<'_> {
             for reference in tx.staged.iter().filter(|reference| !is_good(&reference.pack)) {
                 match self.look(staging, reference) {
                     StagedAs::Whole => {}
-                    // Accepted, and all of its bytes are there.
+                    // Accepted: all of its bytes are there.
                     StagedAs::Changed
                         if tx.seq <= found.durable && changed.contains(&reference.pack) => {}
                     how => return Some((tx.seq, reference.pack, how)),
@@ -214,7 +214,7 @@ impl OpenContext<'_> {
     }
 }
 
-/// What unsent changes refer to in staging, by packs.
+/// What unsent changes refer to in staging, by pack.
 fn unsent_references(found: &Inspection, confirmed: Seq) -> BTreeMap<PackId, Vec<&Reference>> {
     let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
     let mut packs: BTreeMap<PackId, Vec<&Reference>> = BTreeMap::new();
@@ -230,8 +230,8 @@ fn range_of(bytes: &[u8], from: u64, to: u64) -> Option<&[u8]> {
     bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
 }
 
-/// How many packs are in staging. Without a journal there should be none: they leave before it goes, or are set aside
-/// before (W1).
+/// How many packs are in staging. Without a journal there should be none: they leave before it goes, or are set aside before
+/// (W1).
 fn packs_in(staging: &Path) -> Result<usize> {
     let there = names(staging).map_err(Error::io("staging cannot be listed"))?;
     let is_pack = |name: &&OsString| {
@@ -240,7 +240,7 @@ fn packs_in(staging: &Path) -> Result<usize> {
     Ok(there.iter().filter(is_pack).count())
 }
 
-/// What is in a directory, which may not be there.
+/// The names in a directory, which may not exist.
 fn names(dir: &Path) -> io::Result<BTreeSet<OsString>> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),

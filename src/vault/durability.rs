@@ -1,4 +1,4 @@
-//! What `fsync` means in an open vault: for the vfs, which knows neither disk nor bucket.
+//! What `fsync` means in an open vault, for the vfs, which knows neither disk nor bucket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::types::{PackId, Patience, Seq};
 use crate::upload::{self, Barrier, StagedState, Staging, Uploader, pack_object};
 use crate::vfs::{self, Durability, DurabilityError, PackProgress};
 
-/// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
-/// with its retries. As long as something does it waits on: a slow link is no error.
+/// How long an fsync with `--fsync bucket` waits without any progress before it fails: longer than one request with its
+/// retries. While bytes get to the bucket it waits on: a slow link is no error.
 pub(super) const BUCKET_FSYNC: Duration = Duration::from_secs(120);
-/// So much later the caller's own deadline may come: whoever fails first can say why.
+/// How much later the caller's own deadline is, so that this wait fails first and can say why.
 const LATER: Duration = Duration::from_secs(5);
 
-/// `fsync` where the vault is written.
+/// `fsync` in a mount that writes.
 pub(super) struct WriterDurability {
     pub(super) barrier: Barrier,
     pub(super) uploader: Arc<Uploader>,
     pub(super) staging: Staging,
     pub(super) bucket: Bucket,
-    /// Of waits for the bucket ([`BUCKET_FSYNC`]): the kernel lets one fsync of a file wait for another.
+    /// For waits for the bucket ([`BUCKET_FSYNC`]): in the kernel, one fsync of a file may wait for another.
     pub(super) patience: Patience,
 }
 
@@ -58,7 +58,7 @@ impl Durability for WriterDurability {
         }
     }
 
-    /// What the store has; while it takes nothing, what staging can still hold.
+    /// Free space of the store; while the store takes nothing, what staging can still hold.
     fn free(&self) -> Option<u64> {
         if self.uploader.status().trouble.is_empty() {
             return self.bucket.free();

@@ -1,4 +1,4 @@
-//! This machine remembers the head of the log that it saw (O2), and what showed of the store on the way there.
+//! Remembers on this machine the head of the log that it saw (O2), and what it learned about the store on the way.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::types::{CommitNo, CurrentGeneration, Hash};
 
 const TASK: &str = "remembering the head";
 
-/// Remembers what this machine saw of the vault, at each commit.
+/// Remembers, after each commit, what this machine saw of the vault.
 pub(super) struct HeadRecorder {
     dir: PathBuf,
     keys: Keys,
     generation: CurrentGeneration,
-    /// What is to be remembered and is not yet.
+    /// What is still to be written.
     wanted: Mutex<Option<Seen>>,
-    /// The last commit that is remembered; held while it is written, so that an older one never comes after a newer.
+    /// The last commit written. Held during a write, so that an older one never replaces a newer.
     written: Mutex<CommitNo>,
     store: StoreMemory,
 }
@@ -36,31 +36,31 @@ impl HeadRecorder {
         Arc::new(Self { dir, keys, generation, wanted, written, store })
     }
 
-    /// Remembers now. A failure is told in the log and tried again with the next commit: a rollback of
-    /// one commit might go unnoticed until then.
+    /// Remembers now. A failure is logged, and retried with the next commit: until then a rollback of one commit
+    /// might go unnoticed.
     pub(super) fn remember(&self, number: CommitNo, hash: Hash) {
         self.want(number, hash);
         self.write();
     }
 
-    /// Remembers in a moment: the one task that commits does not wait for this disk.
+    /// Remembers soon, in another task: the task that commits must not wait for this disk.
     pub(super) fn confirmed(self: &Arc<Self>, receipt: &Receipt) {
         if !self.want(receipt.number(), receipt.hash()) {
-            return; // the write that is under way takes the newest
+            return; // the write under way takes the newest
         }
         let recorder = self.clone();
         match tokio::runtime::Handle::try_current() {
-            // After a panic the next commit's note takes its place.
+            // After a panic the next commit's note takes the place of this one.
             Ok(_) => drop(os::blocking(move || {
                 if os::watched_here(TASK, || recorder.write()).is_err() {
-                    recorder.wanted.lock().take(); // else it would count as under way for ever
+                    recorder.wanted.lock().take(); // else a write would count as under way forever
                 }
             })),
             Err(_) => recorder.write(),
         }
     }
 
-    /// Notes what is to be remembered; returns whether nothing else was waiting for that.
+    /// Sets what is to be written. Returns whether nothing else was waiting to be.
     fn want(&self, number: CommitNo, hash: Hash) -> bool {
         let seen = Seen { number, hash, generation: self.generation.get() };
         self.wanted.lock().replace(seen).is_none()

@@ -1,6 +1,5 @@
-//! The index counts in `--cache-size`, too (J8). It cannot be told how large to be: its file grows with what changed since
-//! the last checkpoint. So it is measured while it is written to, and first the cache gives way to it, then what may be
-//! written.
+//! The index counts in `--cache-size`, too (J8). Its size cannot be set: its file grows with what changed since the last
+//! checkpoint. So it is measured while it is written to, and first the cache gives way to it, then what may be written.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,37 +13,37 @@ use crate::os;
 use crate::types::MIB;
 use crate::upload::Staging;
 
-/// How often it is measured, if anything was written to it.
+/// How often the index is measured while it is written to.
 const LOOK: Duration = Duration::from_secs(1);
-/// If nothing was, it is measured once in so many times all the same: sled has threads of its own.
+/// Without writes it is still measured every this many looks: sled has threads of its own.
 const IDLE: u32 = 60;
-/// What it may grow by between two looks: a few batches. At most a sixteenth of the budget.
+/// How much it may grow between two looks: a few batches. At most a sixteenth of the budget.
 const AHEAD: u64 = 4 * MIB;
-/// `stat` counts the disk in blocks of so many bytes.
+/// `stat` counts the disk in blocks of this many bytes.
 const BLOCK: u64 = 512;
 
-/// The part of the disk budget that the index has.
+/// The index's part of the disk budget.
 pub(super) struct IndexRoom {
     dir: PathBuf,
     budget: u64,
-    /// How often the index was written to. Not the index itself: a look may outlive the vault for a moment.
+    /// How often the index was written to. A counter, not the index itself: a look may outlive the vault for a moment.
     writes: Arc<AtomicU64>,
     cache: Cache,
     staging: Staging,
     taken: AtomicU64,
 }
 
-/// When a look is worth it.
+/// Decides when a look is worth it.
 #[derive(Default)]
 struct Looks {
-    /// How often the index was written to when it was last asked.
+    /// The count of writes at the last look.
     writes: Option<u64>,
-    /// How often it was asked since that changed.
+    /// How many looks there were since it changed.
     idle: u32,
 }
 
 impl IndexRoom {
-    /// Of `index`, which is in `dir`; `budget` is for all that a vault has on this disk.
+    /// For `index`, which lies in `dir`. `budget` is for all that the vault has on this disk.
     pub(super) fn new(
         (index, dir): (&Index, PathBuf),
         budget: u64,
@@ -55,19 +54,19 @@ impl IndexRoom {
         Arc::new(Self { dir, budget, writes, cache, staging, taken: AtomicU64::new(0) })
     }
 
-    /// Bytes of the disk that the index takes, as last measured.
+    /// Bytes of disk that the index takes, as last measured.
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Measures for as long as the vault is open.
+    /// Measures while the vault is open.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut looks = Looks::default();
         loop {
             if looks.is_due(self.writes.load(Ordering::Relaxed)) {
                 let this = self.clone();
                 let look = move || os::watched_here("measuring the index", || this.look());
-                // A panic is said; the next look comes all the same.
+                // A panic is logged; the next look still comes.
                 if os::blocking(look).await.is_err() {
                     return; // the runtime is shutting down
                 }
@@ -86,7 +85,7 @@ impl IndexRoom {
 }
 
 impl Looks {
-    /// After a write, and once more after the last one: what sled wrote then may come to the disk a little later.
+    /// After a write, and once more after the last one: sled may write to the disk a little later.
     fn is_due(&mut self, writes: u64) -> bool {
         let is_new = self.writes.replace(writes) != Some(writes);
         self.idle = if is_new { 0 } else { self.idle + 1 };
@@ -94,8 +93,9 @@ impl Looks {
     }
 }
 
-/// What is left for the cache (half of the budget, down to an eighth), and by how much staging (the other half) is less for
-/// what is written. By half at most: what is there must get to the bucket, and then a checkpoint takes from the index.
+/// What remains for the cache (half of the budget, down to an eighth), and how many bytes of staging (the other half)
+/// writes may not use. That is half of staging at most: what is there must get to the bucket, and then a checkpoint makes
+/// the index smaller.
 fn shares(budget: u64, index: u64) -> (u64, u64) {
     let (half, least) = (budget / 2, budget / 8);
     let index = index + AHEAD.min(budget / 16);
@@ -103,7 +103,7 @@ fn shares(budget: u64, index: u64) -> (u64, u64) {
     (cache, index.saturating_sub(half - least).min(half / 2))
 }
 
-/// Of the disk, and not of what the files say: sled makes holes.
+/// Bytes on disk, not the files' lengths: sled makes holes.
 fn size_of(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.metadata() {

@@ -1,4 +1,4 @@
-//! The journal is trimmed while the vault is used (J5).
+//! Trims the journal while the vault is used (J5).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::log::{self, Journal};
 use crate::os;
 use crate::types::Seq;
 
-/// A trim that a full disk prevented is tried again after this.
+/// How long to wait before retrying a trim that a full disk prevented.
 const TRIM_AGAIN: Duration = Duration::from_secs(5);
 
-/// J5: after each barrier, segments of the journal go that the bucket has and the index has
-/// flushed. Ends with the barrier.
+/// J5: after each barrier, removes the journal segments that the bucket has and the index has flushed past. Ends with
+/// the barrier.
 pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch::Receiver<Seq>) {
     let mut is_owed = false;
     loop {
-        // Nothing tells that a disk has room again, and while the journal is full no change comes that would wake us.
+        // Nothing tells when a disk has room again, and while the journal is full no change comes that would wake us.
         let told = match is_owed {
             true => timeout(TRIM_AGAIN, durable.changed()).await.unwrap_or(Ok(())),
             false => durable.changed().await,
@@ -41,7 +41,7 @@ pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(index::Error::Log(log::Error::Full)))) => is_owed = true,
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the journal is not trimmed"),
-            // It is said; the next barrier brings the next try.
+            // The panic is logged; the next barrier brings the next try.
             Ok(Err(_panicked)) => {}
             Err(_) => return, // the runtime is shutting down
         }

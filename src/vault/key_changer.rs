@@ -1,4 +1,4 @@
-//! Changes of the keys of an open vault: its superblocks, one after the other (K6, K7, K8).
+//! Changes the keys of an open vault: writes its superblocks, one after the other (K6, K7, K8).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,30 +17,30 @@ use crate::store::Bucket;
 use crate::types::CurrentGeneration;
 use crate::upload::Uploader;
 
-/// How often a change is begun again because another superblock came between.
+/// How often a change starts over because another superblock came first.
 pub(super) const TRIES: usize = 5;
-/// How long the way of a commit into the bucket may take while nothing moves.
+/// How long a commit may take to get to the bucket while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who changes the keys of an open vault.
+/// Changes the keys of an open vault.
 pub(super) struct KeyChanger {
     pub(super) bucket: Bucket,
-    /// As it was opened; its keys know of later epochs.
+    /// As the vault was opened; its `keys` learn of later epochs.
     pub(super) unlocked: Unlocked,
     pub(super) data_dir: PathBuf,
     pub(super) index: Index,
     pub(super) content: Content,
     pub(super) uploader: Arc<Uploader>,
     pub(super) head: Arc<Mutex<Head>>,
-    /// Held while they are changed: one change at a time.
+    /// Held during a change: one at a time.
     generation: tokio::sync::Mutex<CurrentGeneration>,
-    /// As the superblock that counts has it.
+    /// As in the superblock that counts.
     renewal: Mutex<Option<Renewal>>,
-    /// There may be something to go on with.
+    /// Notified when a rotation or renewal may have work to do.
     pub(super) changed: Notify,
 }
 
-/// What a vault changes its keys with.
+/// The bucket, the unlocked vault and the data directory.
 pub(super) type KeyParts = (Bucket, Unlocked, PathBuf);
 
 impl KeyChanger {
@@ -67,7 +67,7 @@ impl KeyChanger {
         }
     }
 
-    /// The turn to change them.
+    /// Waits for the turn to change the keys.
     pub(super) async fn turn(&self) -> MutexGuard<'_, CurrentGeneration> {
         self.generation.lock().await
     }
@@ -76,17 +76,18 @@ impl KeyChanger {
         &self.unlocked.keys
     }
 
-    /// What is to be sealed anew, or was, as the superblock has it.
+    /// What is being sealed anew, or was, by the superblock that counts.
     pub(super) fn renewal(&self) -> Option<Renewal> {
         *self.renewal.lock()
     }
 
-    /// Only who has the claim writes a superblock.
+    /// Fails if fenced: only the holder of the claim writes superblocks.
     pub(super) fn is_not_fenced(&self) -> Result<()> {
         if self.uploader.status().fenced.is_some() { Err(Error::Contended) } else { Ok(()) }
     }
 
-    /// Puts the next superblock, as it is told; `None`: it is so already. The caller settles it.
+    /// Puts the next superblock, made by `change`; `None` if `change` finds nothing to do. The caller then calls
+    /// `settle`.
     pub(super) async fn succeed(
         &self,
         generation: &CurrentGeneration,
@@ -106,7 +107,7 @@ impl KeyChanger {
         Err(Error::Keys("other machines change its keys in the same moment; try again".to_owned()))
     }
 
-    /// A superblock counts.
+    /// Notes that a superblock counts.
     pub(super) fn takes(&self, generation: &CurrentGeneration, keys: &Keys, next: &Superblock) {
         generation.raise(next.generation);
         *self.renewal.lock() = next.renewal;
@@ -114,8 +115,8 @@ impl KeyChanger {
         superblock_copy::keep(&self.data_dir, next.vault, &sealed);
     }
 
-    /// What follows once a superblock counts: no older one, and a commit that names it, so that an older one that is put
-    /// back is refused (O1).
+    /// Finishes after a superblock counts: deletes the older ones, and sends a commit that names it, so that an older
+    /// one that is put back is refused (O1). Returns what went wrong.
     pub(super) async fn settle(&self, superblock: &Superblock) -> Vec<String> {
         let mut trouble = Vec::new();
         let gone = superblock::delete_before(&self.bucket, superblock.generation).await;
@@ -135,7 +136,7 @@ impl KeyChanger {
         trouble
     }
 
-    /// A transaction that changes nothing, and its commit.
+    /// Sends a commit with a transaction that changes nothing; it names the superblock.
     pub(super) async fn name_in_the_log(&self) -> Result<()> {
         let put = self.index.change(|draft| {
             let retention = draft.retention()?;

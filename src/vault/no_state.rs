@@ -1,35 +1,35 @@
-//! Why a state of the past cannot be shown.
+//! Why a past state cannot be shown.
 
 use std::fmt;
 
 use crate::types::{CommitNo, Timestamp};
 
-/// Why a state of the past is not there.
+/// Why a past state is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoState {
     /// No snapshot has that name.
     NoSnapshot {
-        /// What was asked for.
+        /// The name asked for.
         name: String,
-        /// Those that there are.
+        /// Names of existing snapshots.
         there: Vec<String>,
     },
     /// The vault has no such commit.
     NoCommit {
-        /// What was asked for.
+        /// The number asked for.
         number: u64,
-        /// The last one.
+        /// The last commit.
         last: CommitNo,
     },
-    /// Of a file, no other version than the present one is kept.
+    /// No other version of a file is kept than the present one.
     NoOther,
-    /// It is older than the oldest that is kept.
+    /// The state is older than the oldest that is kept.
     TooOld {
         /// The oldest.
         oldest: CommitNo,
-        /// When that was put, by the store's clock, if that is known.
+        /// When that was put, by the store's clock, if known.
         time: Option<Timestamp>,
-        /// Whether older ones were deleted; else there never were any.
+        /// Whether older ones were deleted; if not, there never were any.
         deleted: bool,
     },
 }

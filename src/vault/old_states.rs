@@ -1,4 +1,4 @@
-//! Old states: for how long they are kept, those that have a name (snapshots), and the deletion of what none needs (K4).
+//! Old states: how long they are kept, named ones (snapshots), and the deletion of what no state needs (K4).
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::reclaim::{Pace, ReclaimPlan, Reclaimed};
 use crate::records::Pin;
 use crate::types::{CommitNo, Timestamp};
 
-/// How often a snapshot is begun again because deletion has passed its checkpoint meanwhile.
+/// How often a snapshot starts over because deletion has passed its checkpoint.
 const TRIES: usize = 3;
-/// How long its way into the bucket may take while nothing moves.
+/// How long a change may take to get to the bucket while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A snapshot, for people.
+/// A snapshot, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// Its name.
@@ -24,10 +24,10 @@ pub struct SnapshotInfo {
 }
 
 impl Vault {
-    /// Deletes in the bucket what no promised state needs any more, or, dry, says what that would be.
+    /// Deletes in the bucket what no promised state needs any more; in a dry run, reports what that would be.
     ///
     /// # Errors
-    /// What stood in the way; only what nothing needs is gone.
+    /// What prevented it; only what nothing needs is gone.
     pub async fn reclaim(
         &self,
         dry_run: bool,
@@ -41,17 +41,17 @@ impl Vault {
         writer.reclaiming.run(ReclaimPlan { dry_run, pace: Pace::Full }, tell).await
     }
 
-    /// Whether it can be changed, as far as how it was opened goes.
+    /// Whether the vault was opened for writing.
     pub fn is_writer(&self) -> bool {
         self.writer.is_some()
     }
 
-    /// For how long old states are kept, by the store's clock.
+    /// How long old states are kept, by the store's clock.
     pub async fn retention(&self) -> Result<Duration> {
         Ok(self.index.read(|view| view.retention()).await?)
     }
 
-    /// Keeps old states for so long from now on; at least a second. Returns when that is in the bucket.
+    /// Sets how long old states are kept, at least a second. Returns when that is in the bucket.
     pub async fn set_retention(&self, retention: Duration) -> Result<()> {
         let put = self.index.change(|draft| {
             draft.put_retention(retention.max(Duration::from_secs(1)));
@@ -61,17 +61,17 @@ impl Vault {
         self.uploaded(seq).await
     }
 
-    /// All snapshots, by name.
+    /// All snapshots, ordered by name.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         let pins = self.index.read(|view| view.pins()).await?;
         Ok(pins.into_iter().map(|(name, pin)| SnapshotInfo { name, pin }).collect())
     }
 
-    /// Names the state of this moment. Everything written before is in it, and in the bucket when this returns. It ends
-    /// after `keep`, if that is given.
+    /// Names the current state. Everything written before is in it, and in the bucket when this returns. It ends after
+    /// `keep`, if given.
     ///
     /// # Errors
-    /// [`Error::Snapshot`]: the name is taken, or none that a snapshot can have.
+    /// [`Error::Snapshot`]: the name is taken, or not valid for a snapshot.
     pub async fn make_snapshot(&self, name: &[u8], keep: Option<Duration>) -> Result<Pin> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         Pin::key(name).map_err(|error| Error::Snapshot(error.to_string()))?;
@@ -93,7 +93,7 @@ impl Vault {
         Err(Error::Snapshot("old states were deleted in the same moment; try again".to_owned()))
     }
 
-    /// What the store's clock says now: the last commit may be days old.
+    /// The store's current time: the last commit may be days old.
     async fn store_clock(&self) -> Result<Timestamp> {
         let (_, now) = manifests(&self.options().bucket).await?;
         Ok(Timestamp::of_store(now))
@@ -128,10 +128,10 @@ impl Vault {
         Ok(is_put.then_some(seq))
     }
 
-    /// Ends a snapshot. What it alone needs goes with the next deletion.
+    /// Ends a snapshot. What only it needs goes with the next deletion.
     ///
     /// # Errors
-    /// [`Error::Snapshot`]: there is none of that name.
+    /// [`Error::Snapshot`]: there is no snapshot of that name.
     pub async fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
         let taken = self.index.change(|draft| {
             if draft.pin(name)?.is_none() {
@@ -144,7 +144,7 @@ impl Vault {
         self.uploaded(seq).await
     }
 
-    /// Returns when everything up to this transaction is in the bucket.
+    /// Waits until everything up to this transaction is in the bucket.
     pub(super) async fn uploaded(&self, seq: crate::types::Seq) -> Result<()> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         self.content.close_packs()?;

@@ -1,4 +1,4 @@
-//! A pack's footer, read from the bucket.
+//! Reads a pack's footer from the bucket.
 
 use std::cell::Cell;
 
@@ -8,10 +8,10 @@ use crate::store::{self, Bucket};
 use crate::types::{KIB, PackId};
 use crate::upload::pack_object;
 
-/// What is fetched of a pack's end: nearly every footer whole, in one request.
+/// How much of a pack's end is fetched first: nearly every footer whole, in one request.
 const TAIL: u64 = 16 * KIB;
 
-/// Fetches and opens a footer; or a sentence: what is wrong with it.
+/// Fetches and opens a footer. The inner error is a sentence that says what is wrong with it.
 pub(super) async fn read_footer(
     bucket: &Bucket,
     keys: &Keys,

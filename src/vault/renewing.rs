@@ -1,8 +1,8 @@
-//! What older key epochs sealed is sealed anew, in the background (K8); and a rotation that was cut off is finished (K7).
+//! Seals anew, in the background, what older key epochs sealed (K8), and finishes a rotation that was cut off (K7).
 //!
-//! Nothing is kept on the way: what is left is told by a checkpoint, whichever machine goes on, and whatever ended the one
-//! before. A round looks through a checkpoint, and writes anew what it says of older epochs; when a round finds nothing, the
-//! map needs them no more from that checkpoint on.
+//! No progress is stored: a checkpoint tells what is left, whichever machine goes on, and however the one before ended. A
+//! round looks through a checkpoint and rewrites what older epochs sealed. When a round finds nothing, the map needs these
+//! epochs no more from that checkpoint on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ use crate::store::Lister;
 use crate::types::{CommitNo, EXTENT_MAX, Extent, InodeNo, KeyEpoch, RenewalStatus, with_causes};
 use crate::vfs::{ErrorKind, Vfs};
 
-/// After a mount began, and after what failed: so long nothing is done.
+/// How long it pauses after the mount, and after a failure.
 const FIRST: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(60);
-/// A round that leaves what changes all the time, or cannot be read, is followed by another after so long.
+/// The pause between rounds while parts keep changing or cannot be read.
 const NEXT_ROUND: Duration = Duration::from_secs(30);
-/// So many of these one after the other, and whoever waits is told.
+/// After this many such rounds in a row, the caller is told.
 const VAIN: u32 = 4;
 /// How often to look whether old objects are gone.
 const LOOK: Duration = Duration::from_hours(1);
 /// How often to look whether there is room again.
 const ROOM: Duration = Duration::from_millis(200);
-/// In the background, of so much time one part is spent.
+/// In the background, it takes one part in this many of the time.
 const SHARE: u32 = 10;
-/// Commits that one record of `history` holds (K4: the others stay).
+/// How many commits a record of `history` holds (K4: commits outside `history` stay).
 const HISTORY: u64 = 256;
 
 /// Seals anew what older key epochs sealed.
@@ -49,11 +49,11 @@ pub(super) struct Renewing {
     pub(super) told: Mutex<RenewalStatus>,
     /// Held by a round: one at a time.
     pub(super) one: tokio::sync::Mutex<()>,
-    /// How many people wait for it: for nobody it takes a tenth of the time.
+    /// How many callers wait for it: without any, it takes a tenth of the time.
     pub(super) hurries: AtomicUsize,
 }
 
-/// Somebody who waits, for as long as this lives.
+/// Counts as a waiting caller while it lives.
 struct Hurry<'a>(&'a AtomicUsize);
 
 impl Drop for Hurry<'_> {
@@ -62,17 +62,17 @@ impl Drop for Hurry<'_> {
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, Default)]
 struct RenewalRound {
-    /// Parts of files that it found.
+    /// Parts of files that older epochs sealed.
     found: u64,
-    /// Bytes that it wrote anew.
+    /// Bytes that were rewritten.
     bytes: u64,
 }
 
 impl Renewing {
-    /// How it fares; `None`: there is nothing to do, and nothing was.
+    /// The status of sealing anew; `None` if it was never asked for.
     pub(super) fn status(&self) -> Option<RenewalStatus> {
         let renewal = self.keys.renewal()?;
         let mut told = self.told.lock().clone();
@@ -80,7 +80,7 @@ impl Renewing {
         Some(told)
     }
 
-    /// What is wrong, if a rotation is not finished.
+    /// A warning, if a rotation is not finished.
     pub(super) fn unfinished(&self) -> Option<String> {
         let why = self.told.lock().trouble.clone().map(|why| format!(" ({why})"));
         self.keys.keys().is_rotating().then(|| {
@@ -92,7 +92,7 @@ impl Renewing {
         })
     }
 
-    /// Goes on in the background, for as long as the vault is open.
+    /// Goes on in the background while the vault is open.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut pause = self.has_work().then_some(FIRST);
         loop {
@@ -129,14 +129,14 @@ impl Renewing {
         self.keys.keys().is_rotating() || self.keys.renewal().is_some()
     }
 
-    /// Goes on at once, and without pauses: somebody waits. Returns when the vault as it is now needs no older key.
+    /// Goes on at once and without pauses, as a caller waits. Returns when the current state needs no older key.
     pub(super) async fn hurry(&self) -> Result<()> {
         self.hurries.fetch_add(1, Relaxed);
         let _hurry = Hurry(&self.hurries);
         self.go_on().await.map(drop)
     }
 
-    /// Does what there is to do; when to look again, if ever.
+    /// Does what there is to do. Returns when to look again, if ever.
     pub(super) async fn go_on(&self) -> Result<Option<Duration>> {
         let _one = self.one.lock().await;
         let done = self.step().await;
@@ -155,7 +155,7 @@ impl Renewing {
         };
         self.checkpointer.renew(renewal.before);
         let Some(last) = self.last_of_older(renewal.before) else {
-            return Ok(None); // they are over
+            return Ok(None); // they are retired already
         };
         self.reclaiming.owes(renewal.since.is_some());
         let since = match renewal.since {
@@ -177,11 +177,11 @@ impl Renewing {
         older.filter_map(|(_, end)| Some(end?.last)).max().filter(|last| last.0 > 0)
     }
 
-    /// Rounds, until one finds nothing. The checkpoint that it looked through.
+    /// Makes rounds until one finds nothing. Returns the checkpoint from which on no older epoch is needed.
     async fn seal_anew(&self, renewal: Renewal, last: CommitNo) -> Result<CommitNo> {
         let mut vain = 0;
         loop {
-            // What was sealed by an older key and is not published yet is, here.
+            // Publishes here what an older key sealed and is not published yet.
             self.vfs.publish_all().await?;
             self.keys.name_in_the_log().await?;
             self.checkpointer.checkpoint().await?;
@@ -226,7 +226,7 @@ impl Renewing {
         Ok(since)
     }
 
-    /// About how much is left to do.
+    /// Estimates how much is left to do.
     async fn count(&self, base: &Base, last: CommitNo) -> Result<()> {
         let of = OlderPacksOf { last, since: None, emptied: CommitNo(0), pins: Vec::new() };
         let found = older_packs(base, &of).await?;
@@ -253,7 +253,7 @@ impl Renewing {
         Ok(round)
     }
 
-    /// Writes a window of a file anew; the bytes. What cannot be read is left to another round, and then told.
+    /// Rewrites a window of a file; returns its bytes. What cannot be read is left to another round, and then reported.
     async fn window(&self, ino: InodeNo, window: u64, before: KeyEpoch) -> Result<u64> {
         let moves = |extent: &Extent| extent.reference.epoch < before;
         let began = Instant::now();
@@ -283,7 +283,7 @@ impl Renewing {
         Ok(bytes)
     }
 
-    /// Waits, for as long as nobody waits for this.
+    /// Pauses, but not while a caller waits.
     async fn rest(&self, rest: Duration) {
         let began = Instant::now();
         while self.hurries.load(Relaxed) == 0 && began.elapsed() < rest {
@@ -291,7 +291,7 @@ impl Renewing {
         }
     }
 
-    /// Objects that older epochs sealed and that are there: of the log and of checkpoints, and packs for old states.
+    /// Counts the objects of older epochs that are still there: of the log and of checkpoints, and packs for old states.
     async fn old_objects(&self, last: CommitNo, since: CommitNo) -> Result<u64> {
         let mut left = 0;
         for prefix in ["log/", "checkpoint/", "page/"] {
@@ -313,9 +313,9 @@ impl Renewing {
         Ok(left + older_packs(&index.base(), &of).await?.kept)
     }
 
-    /// Nothing is left of these epochs: whoever has their keys is believed in nothing any more.
+    /// Nothing is left of these epochs: from now on nothing that their keys sealed is believed.
     async fn retire(&self, before: KeyEpoch) -> Result<()> {
-        // Work that began before the rotation may have put something since (a copy in the background).
+        // Work from before the rotation may have put something since (a copy in the background).
         let base = self.keys.index.base();
         for page in 0.. {
             let Some(parts) = older_parts(&base, page, before).await? else { break };

@@ -1,4 +1,4 @@
-//! What was here goes on: the journal, staging, and the index at the journal's end.
+//! Continues with the local data: the journal, staging, and the index at the journal's end.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl OpenContext<'_> {
         Ok(Staging::open(&self.state_dir.staging(), limits)?)
     }
 
-    /// The journal that is written from now on, with the index at its end.
+    /// Returns the journal to write from now on, with the index brought to its end.
     pub(super) fn go_on(
         &self,
         found: Option<Inspection>,
@@ -66,7 +66,7 @@ impl OpenContext<'_> {
         Ok(journal)
     }
 
-    /// Nothing is unsent: a new journal, which notes the head of the log.
+    /// Begins a new journal, which notes the head of the log: nothing is unsent.
     fn begin_journal(
         &self,
         options: JournalOptions,

@@ -1,7 +1,7 @@
-//! Mostly dead packs give their room back: what lives in them is written anew (K5).
+//! Frees the room of mostly dead packs by rewriting what lives in them (K5).
 //!
-//! Which files a pack has parts of is told by its footer: a hint, which the map is asked about. What the hint does not know of
-//! (copies that share extents, packs that were mended after a crash) stays where it is, and so does the pack.
+//! A pack's footer tells which files it has parts of: a hint, which is checked against the map. What the footer does not know
+//! of (copies that share extents, packs that were mended after a crash) stays where it is, and so does the pack.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::store::Bucket;
 use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId};
 use crate::vfs::Vfs;
 
-/// Packs that were gone through and are remembered, so that they are not gone through over and over.
+/// How many packs that were gone through are remembered, so that this is not done again and again.
 const DONE: usize = 65_536;
-/// In the background, of so much time one part is spent.
+/// In the background, it takes one part in this many of the time.
 const SHARE: u32 = 10;
 
-/// What writes packs anew.
+/// Rewrites packs.
 pub(super) struct Rewriting {
     pub(super) bucket: Bucket,
     pub(super) keys: Keys,
@@ -35,8 +35,8 @@ impl Rewriting {
         Self { bucket, keys, vfs, done: Mutex::default() }
     }
 
-    /// Writes anew what lives in these packs; its bytes, and why it ended before the last, if something failed. It ends early
-    /// while staging is in need of room, and in the background when somebody waits for a run: what is left is for a later run.
+    /// Rewrites what lives in these packs. Returns its bytes, and the error if one ended it early. It also stops while staging
+    /// is short of room, and in the background when somebody waits for a run: a later run does the rest.
     pub(super) async fn run(
         &self,
         packs: &[SparsePack],
@@ -64,7 +64,7 @@ impl Rewriting {
         (moved, Ok(()))
     }
 
-    /// Whether all was done for a pack that can be done.
+    /// Moves out what lives in a pack. Returns whether all that can be done for the pack is done.
     async fn empty(
         &self,
         sparse: &SparsePack,
@@ -93,7 +93,7 @@ impl Rewriting {
         done.insert(pack);
     }
 
-    /// The windows of files that the footer says the pack has parts of.
+    /// The windows of files that the pack has parts of, by its footer.
     async fn windows(&self, sparse: &SparsePack) -> Result<BTreeSet<(InodeNo, u64)>> {
         let footer = read_footer(&self.bucket, &self.keys, sparse.pack, sparse.length).await?;
         match footer {

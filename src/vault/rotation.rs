@@ -1,4 +1,4 @@
-//! A new key epoch: what is written from now on is sealed with a master key that nobody had before (K7).
+//! A new key epoch: what is written from now on is sealed with a new master key (K7).
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::types::{CommitNo, CurrentGeneration, Hash, KeyEpoch, RenewalStatus};
 /// How long a mount may take to finish a rotation that was cut off.
 const AT_OPENING: Duration = Duration::from_secs(10);
 
-/// A master key that was just made, for whoever seals slots of the new epoch.
+/// A new master key, for sealing the slots of the new epoch.
 pub struct NewKey {
-    /// As if the vault had been opened with it.
+    /// As if the vault had been opened with the new key.
     pub unlocked: Unlocked,
     older: Vec<OlderEpoch>,
-    /// The new key, sealed so that only who has the vault open reads it.
+    /// The new key, sealed so that only a process with the vault open can read it.
     handed: Vec<u8>,
 }
 
-/// What goes to whoever has the vault open: nothing in it is a secret to the bucket's owner or to a log.
+/// A request to the process that has the vault open. Nothing in it is a secret to the bucket's owner or in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Rotation {
@@ -39,13 +39,13 @@ pub struct Rotation {
     older: Vec<OlderEpoch>,
     #[n(3)]
     master: ByteVec,
-    /// Whether all that is there is to be sealed with it, too (K8).
+    /// Whether everything already there is to be sealed with it, too (K8).
     #[n(4)]
     renews: Option<bool>,
 }
 
 impl NewKey {
-    /// A key for the epoch after the one of this vault.
+    /// Makes a key for the next epoch of this vault.
     pub fn make(opened: &OpenedBySecret) -> Self {
         let now = &opened.unlocked;
         let (epoch, master) = (now.keys.epoch().next(), MasterKey::generate());
@@ -62,7 +62,7 @@ impl NewKey {
         Self { unlocked: Unlocked { master, keys, ..now.clone() }, older, handed }
     }
 
-    /// With these slots, which are sealed with it.
+    /// The rotation to this key, with slots that hold it.
     pub fn rotation(self, slots: Vec<KeySlot>) -> Rotation {
         let Self { unlocked, older, handed } = self;
         let epoch = unlocked.keys.epoch();
@@ -75,50 +75,50 @@ fn handed_over(epoch: KeyEpoch) -> Place {
 }
 
 impl Rotation {
-    /// One after which all that is there is sealed with the new key, too (K8).
+    /// Makes it a rotation after which everything already there is sealed with the new key, too (K8).
     #[must_use]
     pub fn of_everything(self) -> Self {
         Self { renews: Some(true), ..self }
     }
 
-    /// Its bytes as text.
+    /// Encodes it as text.
     pub fn to_text(&self) -> String {
         HEXLOWER.encode(&crate::records::encode_value(self))
     }
 
-    /// Back from text.
+    /// Decodes it from text.
     pub fn from_text(text: &str) -> Option<Self> {
         minicbor::decode(&HEXLOWER.decode(text.as_bytes()).ok()?).ok()
     }
 }
 
 impl Vault {
-    /// Begins a new key epoch (K7). When this returns well, what opened the vault before opens nothing, but for the secrets
-    /// that the rotation has slots for; and what is sealed from now on is so with the new key, unless the trouble says that
-    /// it is not yet.
+    /// Begins a new key epoch (K7). On success the earlier secrets open nothing, except those that the rotation has slots for.
+    /// What is sealed from now on is sealed with the new key, unless `trouble` says that it is not yet.
     ///
     /// # Errors
-    /// [`Error::Keys`] for one that cannot be made; what the store says. It may then be made all the same.
+    /// [`Error::Keys`] for a rotation that cannot be made; what the store says. After a store's error it may be made all the
+    /// same.
     pub async fn rotate_key(&self, rotation: &Rotation) -> Result<ChangedKeys> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         let done = writer.keys.rotate(rotation).await;
-        // Whatever is left to do.
+        // Even after a failure, for whatever is left to do.
         writer.keys.changed.notify_one();
         done
     }
 
-    /// Seals anew what older key epochs sealed, if that was asked for (K8). Returns when the vault as it is now needs no older
-    /// key, or with what stood in the way; it then goes on in the background.
+    /// Seals anew what older key epochs sealed, if that was asked for (K8). Returns when the current state needs no older key,
+    /// or with what prevented that; it then goes on in the background.
     ///
     /// # Errors
-    /// What the store says; what could not be read.
+    /// What the store says, or what could not be read.
     pub async fn renew(&self) -> Result<RenewalStatus> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         writer.renewing.hurry().await?;
         Ok(writer.renewing.told.lock().clone())
     }
 
-    /// As a mount begins: what a rotation that was cut off has left to do, if that takes little.
+    /// At the start of a mount: finishes a rotation that was cut off, if that takes little time.
     pub(super) async fn go_on_rotating(&self) {
         let Some(changer) = self.writer.as_ref().map(|writer| &writer.keys) else { return };
         if !changer.keys().is_rotating() {
@@ -160,19 +160,19 @@ impl KeyChanger {
         Err(Error::Keys("other machines change its keys in the same moment; try again".to_owned()))
     }
 
-    /// What is left of a rotation once its superblock counts; nothing if there is none. Each step may be repeated.
+    /// Does what is left of a rotation once its superblock counts; nothing if there is none. Each step may be repeated.
     pub(super) async fn finish_rotation(&self, generation: &CurrentGeneration) -> Result<()> {
         let keys = self.keys();
         if !keys.is_rotating() {
             return Ok(());
         }
-        // By the key before: so that somebody with an older superblock hears that there is a newer one, not that what the
-        // new key sealed is damaged (O1).
+        // Sealed with the key before, so that a machine with an older superblock learns that there is a newer one, not that
+        // what the new key sealed is damaged (O1).
         self.name_in_the_log().await?;
         keys.begin_newest();
         os::reached(PipelineStep::KeyEpochBegun);
         self.name_in_the_log().await?;
-        // The log has a commit of the new key, and after that, by this writer, no other.
+        // The log has a commit of the new key; after it this writer sends none of the old.
         let last = CommitNo(self.head.lock().number.0.saturating_sub(1));
         let end = EpochEnd { last, base: self.base_up_to(last).await? };
         let is_under_way = |older: &OlderEpoch| older.last.is_none();
@@ -186,7 +186,7 @@ impl KeyChanger {
         };
         let counts = match self.succeed(generation, ended).await? {
             Some(next) => next,
-            // It was put, and whoever did that was cut off before it knew.
+            // It was put by a process that was cut off before it knew.
             None => superblock::newest(&self.bucket, &self.unlocked).await?,
         };
         let last = counts.older.iter().flatten().last();
@@ -195,8 +195,8 @@ impl KeyChanger {
         Ok(())
     }
 
-    /// SHA-256 of the newest manifest of these commits: where who finds none of the new key's begins. Those that the old
-    /// key seals later are nobody's.
+    /// SHA-256 of the newest manifest up to this commit. A reader that finds no manifest of the new key begins at it; what the
+    /// old key seals later is not believed.
     async fn base_up_to(&self, last: CommitNo) -> Result<Option<Hash>> {
         let (bucket, keys) = (&self.bucket, self.keys());
         let (listed, _) = manifests(bucket).await?;
@@ -210,7 +210,7 @@ impl KeyChanger {
 }
 
 impl Rotation {
-    /// The superblock that follows this one, but for its generation.
+    /// The superblock that follows `before`, except for its generation.
     fn over(&self, before: &Superblock) -> Result<Superblock> {
         let refused = |why: &str| Err(Error::Keys(why.to_owned()));
         let epochs = |older: &[OlderEpoch]| -> Vec<_> {
@@ -233,7 +233,7 @@ impl Rotation {
             epoch: self.epoch,
             slots: self.slots.clone(),
             older: Some(self.older.clone()),
-            // One that is under way goes on.
+            // A renewal that is under way goes on.
             renewal: match self.renews {
                 Some(true) => Some(Renewal { before: self.epoch, since: None }),
                 _ => before.renewal,

@@ -1,8 +1,8 @@
-//! Where things lie in a vault's state directory.
+//! The layout of a vault's state directory.
 
 use std::path::PathBuf;
 
-/// Where things lie on this machine.
+/// The paths in a vault's state directory.
 pub(super) struct StateDir {
     pub root: PathBuf,
 }
@@ -17,11 +17,11 @@ impl StateDir {
     pub(super) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
-    /// What shows the past has one more.
+    /// A mount that shows the past has an index of its own.
     pub(super) fn past(&self) -> PathBuf {
         self.root.join("index-past")
     }
-    /// A reader has an index of its own: the writer's is at a point of the journal, which a reader does not see.
+    /// A reader has its own index: the writer's is at a point of the journal, which a reader does not see.
     pub(super) fn index(&self, read_only: bool) -> PathBuf {
         self.root.join(if read_only { "index-reader" } else { "index" })
     }

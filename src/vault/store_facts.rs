@@ -1,5 +1,5 @@
-//! What this machine knows of a vault's store from earlier mounts: in what it must be asked otherwise than Amazon's,
-//! and whether its conditional puts hold (W6). What is lost is found out again.
+//! What this machine knows about a vault's store from earlier mounts: how requests must differ from those to
+//! Amazon's, and whether its conditional puts hold (W6). If this is lost, it is found out again.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,23 @@ use super::{Error, Result, VaultOptions};
 use crate::os::{read_small, replace};
 use crate::store::{Bucket, Conditional};
 
-/// Bytes of the file at most.
+/// Maximum length of the file, in bytes.
 const MOST: u64 = 4096;
 
 fn path(options: &VaultOptions) -> PathBuf {
     options.machine.data_dir.join(format!("{}.store", options.unlocked.vault))
 }
 
-/// What the bucket learned of its store, kept for the next process.
+/// What the bucket learned about its store, kept for the next process.
 pub(super) struct StoreMemory {
     path: PathBuf,
     bucket: Bucket,
-    /// What the file holds.
+    /// The content of the file.
     known: Mutex<String>,
 }
 
 impl StoreMemory {
-    /// Tells the bucket what was learned in earlier processes, before anything is put there.
+    /// Tells the bucket what earlier processes learned, before anything is put.
     pub(super) fn recalled(options: &VaultOptions) -> Self {
         let (path, bucket) = (path(options), options.bucket.clone());
         let known = read_small(&path, MOST).unwrap_or_else(|error| {
@@ -37,7 +37,7 @@ impl StoreMemory {
         Self { path, bucket, known: Mutex::new(known) }
     }
 
-    /// Remembers what is known now, once something was put. Writes nothing where nothing is new.
+    /// Saves what is known now, after something was put. Writes nothing if nothing is new.
     pub(super) fn remember(&self) {
         let (mut known, learned) = (self.known.lock(), self.bucket.learned());
         if *known == learned {
@@ -52,7 +52,8 @@ impl StoreMemory {
     }
 }
 
-/// Rule W6, once on each machine: is there one winner among parallel conditional puts?
+/// W6, once on each machine: tests whether parallel conditional puts have one winner. Returns a warning if they do
+/// not.
 pub(super) async fn check_conditional_puts(options: &VaultOptions) -> Result<Option<String>> {
     const SINGLE: &str = "the store does not honour conditional puts: only one machine may ever write \
                           this vault (--single-machine)";
@@ -65,9 +66,9 @@ pub(super) async fn check_conditional_puts(options: &VaultOptions) -> Result<Opt
     let found = match known.as_deref() {
         Some(b"ignored") => Conditional::Ignored,
         Some(b"refused") => Conditional::Refused,
-        // Who says that one machine alone writes here may have a reason that is younger than this.
+        // With `--single-machine` it is tested again: the reason for that option may be newer than this result.
         Some(b"not disproved") if !single => Conditional::NotDisproved,
-        // Missing or damaged: it is found out again.
+        // Missing or damaged: find it out again.
         _ => {
             let found = options.bucket.probe_conditional().await?;
             let word = match found {

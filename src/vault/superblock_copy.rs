@@ -1,5 +1,5 @@
-//! A superblock outside of the bucket: a backup that its owner made, and the copy that this machine keeps of the last one that
-//! it believed. Without a superblock no key helps, so either stands in for one that is lost (O1).
+//! A superblock outside of the bucket: a backup that its owner made, or the copy that this machine keeps of the last one it
+//! believed. Without a superblock no key helps, so either may stand in for a lost one (O1).
 
 use std::path::{Path, PathBuf};
 
@@ -14,25 +14,25 @@ use crate::os;
 use crate::store::{Bucket, Error as StoreError, Lister};
 use crate::types::{CommitNo, Generation, VaultId};
 
-/// Commits that are asked whether they are of the vault, where no manifest is.
+/// How many commits are checked for the vault's keys if there is no manifest.
 const COMMITS: usize = 16;
 
-/// A file with the bytes of a superblock object. It is believed no more than one in the bucket.
+/// A file with the bytes of a superblock object. It is verified just like one in the bucket.
 #[derive(Clone, Debug)]
 pub struct SuperblockCopy {
     path: PathBuf,
     bytes: Bytes,
     generation: Generation,
     vault: VaultId,
-    /// Its owner says that it is to be used; else it is what this machine keeps.
+    /// Whether the owner named this file; if not, it is the copy that this machine keeps.
     named: bool,
 }
 
 impl SuperblockCopy {
-    /// The file that is named; else what this machine keeps of the vault with this id.
+    /// Reads the file that is named, or else the copy that this machine keeps of the vault with this id.
     ///
     /// # Errors
-    /// [`Error::SuperblockFile`] for a file that is named, and holds no superblock.
+    /// [`Error::SuperblockFile`] if the named file holds no superblock.
     pub fn find(
         named: Option<&Path>,
         data_dir: &Path,
@@ -46,7 +46,7 @@ impl SuperblockCopy {
         if path.symlink_metadata().is_err() {
             return Ok(None);
         }
-        // It is of use where there is nothing else; a bad one is like none.
+        // It only helps if there is nothing else; a bad one counts as none.
         let kept = Self::read(&path, false).ok();
         Ok(kept.filter(|kept| kept.vault.to_string() == vault))
     }
@@ -65,8 +65,8 @@ impl SuperblockCopy {
         Ok(Self { path: path.to_path_buf(), bytes, generation, vault, named })
     }
 
-    /// What opens the vault: what was `found` in the bucket, or this. One that is kept counts where the bucket has none. One
-    /// that is named counts also where that of the bucket does not open, or is older.
+    /// Chooses what opens the vault: what was `found` in the bucket, or this copy. A kept copy counts if the bucket has no
+    /// superblock. A named one also counts if that of the bucket does not open or is older.
     pub(super) async fn or(
         &self,
         found: Result<OpenedBySecret>,
@@ -92,7 +92,7 @@ impl SuperblockCopy {
             _ => return found,
         }
         let mut opened = open(self.generation, &self.bytes)?;
-        // Else all that is in the bucket would look damaged.
+        // Otherwise everything in the bucket would look damaged.
         if found.is_err() && !is_of(bucket, &opened.unlocked.keys).await? {
             return bad("nothing in the bucket is of its vault");
         }
@@ -124,8 +124,8 @@ fn kept_at(data_dir: &Path, vault: &str) -> PathBuf {
     data_dir.join(format!("{vault}.superblock"))
 }
 
-/// Keeps a superblock on this machine that was verified, and that the log does not contradict. A failure is told in the log: it
-/// takes the place of nothing.
+/// Keeps a copy on this machine of a superblock that was verified and that the log does not contradict. A failure is only
+/// logged.
 pub(super) fn keep(data_dir: &Path, vault: VaultId, sealed: &Bytes) {
     let path = kept_at(data_dir, &vault.to_string());
     let known = os::read_small(&path, LENGTH_MAX as u64).ok().flatten();
@@ -136,14 +136,14 @@ pub(super) fn keep(data_dir: &Path, vault: VaultId, sealed: &Bytes) {
     }
 }
 
-/// Puts a superblock that the bucket lacks back, as its bytes were; what to tell the owner. Whoever calls has the claim.
+/// Puts back the bytes of a superblock that the bucket lacks; returns what to tell the owner. The caller holds the claim.
 pub(super) async fn put_back(bucket: &Bucket, unlocked: &Unlocked) -> Option<String> {
     let path = unlocked.copied.as_ref()?.display();
     let object = superblock::name(unlocked.generation);
     if let Err(error) = bucket.put_new(&object, unlocked.sealed.clone()).await {
         tracing::warn!(object, %error, "the superblock was not put back");
     }
-    // Whether it counts now is what the bucket says, whatever the reply was.
+    // The bucket says whether it counts now, whatever the reply was.
     let now = superblock::newest(bucket, unlocked).await;
     Some(match now {
         Ok(now) if now.generation >= unlocked.generation => {
@@ -161,7 +161,7 @@ pub(super) async fn put_back(bucket: &Bucket, unlocked: &Unlocked) -> Option<Str
     })
 }
 
-/// Writes the superblock that a vault was opened with to a file of its owner's; `None`: gives its bytes.
+/// Writes the superblock that a vault was opened with to `path`, if one is given; returns its bytes.
 ///
 /// # Errors
 /// [`Error::OldSuperblock`] if this machine saw a newer one; [`Error::SuperblockFile`] if the file holds something else.

@@ -1,4 +1,4 @@
-//! Reading the log to its end: what is new, what of the journal is in it, who writes (O1, O2, W1).
+//! Reads the log to its end: what is new, what of the journal is in it, who writes (O1, O2, W1).
 
 use super::{Error, Result};
 use crate::checkpoint::{Manifest, SinceCheckpoint};
@@ -7,7 +7,7 @@ use crate::log::{Chain, ChainedCommit, Head, Inspection, LogEnd, Seen};
 use crate::records::{Key, MetaKey, Transaction, WriterClaim, decode_value};
 use crate::types::{CommitNo, Generation, Hash, Seq};
 
-/// What the log says to a machine that is about to use it.
+/// What the log tells a machine that is about to use it.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub head: Head,
@@ -15,20 +15,20 @@ pub(super) struct Survey {
     pub writer: Option<WriterClaim>,
     /// Every transaction of the journal up to this one is in the log (W1, step 2).
     pub confirmed: Seq,
-    /// Whether the unsent ones may go on (W1, step 3).
+    /// Whether the unsent transactions may go on (W1, step 3).
     pub continues: bool,
     pub since: SinceCheckpoint,
 }
 
-/// What a survey comes to.
+/// The result of a survey.
 #[derive(Debug)]
 pub(super) enum Surveyed {
     Done(Box<Survey>),
-    /// The index that is here is not of this log, and is made anew (J4).
+    /// The local index is not of this log, and must be made anew (J4).
     IndexIsForeign,
 }
 
-/// What the survey goes by.
+/// What a survey works from.
 pub(super) struct Surveyor<'a> {
     pub chain: &'a Chain,
     pub manifest: Option<&'a Manifest>,
@@ -37,7 +37,7 @@ pub(super) struct Surveyor<'a> {
     pub generation: Generation,
 }
 
-/// Follows what the journal claims to have sent through the log (W1).
+/// Matches the log against what the journal claims to have sent (W1).
 struct OwnRun<'a> {
     journal: Option<&'a Inspection>,
     next: usize,
@@ -51,8 +51,8 @@ impl<'a> OwnRun<'a> {
         Self { journal, next: 0, confirmed, continues: true }
     }
 
-    /// Whether commit after commit holds nothing but this journal's claims, releases, header
-    /// records and next transactions.
+    /// Notes whether this commit, like all before, holds nothing but this journal's claims, releases, header records and
+    /// next transactions.
     fn see(&mut self, link: &ChainedCommit) -> Result<()> {
         let Some(journal) = self.journal else { return Ok(()) };
         if link.number <= journal.noted.number() {
@@ -152,8 +152,8 @@ impl Surveyor<'_> {
         Ok(Surveyed::Done(Box::new(survey)))
     }
 
-    /// The commits between the one that the journal notes and the newest manifest: they count
-    /// only while something is unsent, and then all of them must still be there (W1, step 3).
+    /// Reads the commits between the one that the journal notes and the newest manifest. They matter only while
+    /// something is unsent, and then all of them must still be there (W1, step 3).
     async fn before_anchor(&self, own: &mut OwnRun<'_>) -> Result<()> {
         let anchor = self.anchor();
         let Some(journal) = self.journal.filter(|journal| !journal.unsent.is_empty()) else {
@@ -173,7 +173,7 @@ impl Surveyor<'_> {
         Ok(())
     }
 
-    /// O2, for what this machine saw before the newest manifest: in `history`, else in the log.
+    /// O2 for a commit that this machine saw before the newest manifest: looks it up in `history`, or else in the log.
     async fn seen_before_anchor(&self, index: &Index, accept_rollback: bool) -> Result<()> {
         let anchor = self.anchor();
         let Some(seen) = self.seen.filter(|seen| seen.number < anchor.0 && seen.number.0 > 0)
@@ -229,8 +229,8 @@ pub(super) fn fits_journal(
         && at.is_none_or(|tx| tx.hash == point.hash)
 }
 
-/// Whether the index can lie over this base (J9). Over a newer one than it was trimmed for it is whole, if it is of this
-/// log as far as that base: the survey sees to that. Over an older one what it was rid of would be missing.
+/// Whether the index can lie over this base (J9). Over a newer base than it was trimmed for it is whole, if the log up
+/// to that base is the same, which the survey checks. Over an older one, trimmed records would be missing.
 pub(super) fn fits_base(point: &index::Point, manifest: Option<&Manifest>) -> bool {
     let (number, hash) = manifest.map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
     point.base < number || (point.base, point.base_hash) == (number, hash)

@@ -1,4 +1,4 @@
-//! Opens the superblock that counts: that of the bucket, or a copy that stands in for it (O1).
+//! Opens the superblock that counts: the bucket's, or a copy that stands in for it (O1).
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::crypto::{MasterKey, Passphrase};
 use crate::store::Bucket;
 use crate::types::Generation;
 
-/// Opens the highest superblock in the bucket with the key that `key` finds; else the copy, where it may stand in.
+/// Opens the highest superblock in the bucket with the master key that `key` finds in it, or else `copy`, if it may stand in.
 async fn open(
     bucket: &Bucket,
     copy: Option<&SuperblockCopy>,
@@ -28,11 +28,11 @@ async fn open(
     }
 }
 
-/// Finds the vault in `bucket` that this is the master key of. `copy`: what stands in for a superblock that is lost.
+/// Unlocks the vault in `bucket` with its master key. `copy` stands in for a lost superblock.
 ///
 /// # Errors
-/// Of [`super::Error`]: `NoVault`, `SuperblockLost`, `WrongSecret`, `Superblock` for one that does not verify (an older one is
-/// not tried: O1), `SuperblockFile`, `Format`.
+/// From [`super::Error`]: `NoVault`, `SuperblockLost`, `WrongSecret`, `Superblock` if it does not verify (an older one is not
+/// tried: O1), `SuperblockFile`, `Format`.
 pub async fn unlock(
     bucket: &Bucket,
     copy: Option<&SuperblockCopy>,
@@ -42,7 +42,7 @@ pub async fn unlock(
     Ok(opened.unlocked)
 }
 
-/// As [`unlock`]; also says which slot the secret opened.
+/// As [`unlock`], with a passphrase or recovery key; also returns the slot that it opened.
 ///
 /// # Errors
 /// As [`unlock`].

@@ -1,4 +1,5 @@
-//! How long something is unsent: known from looks, as no record has a time that counts.
+//! How long changes have been unsent. This is measured by repeated looks, as no record has a usable
+//! time.
 
 use std::collections::VecDeque;
 
@@ -7,15 +8,16 @@ use tokio::time::Instant;
 
 use crate::types::Seq;
 
-/// Looks that are remembered.
+/// How many looks are remembered.
 const LOOKS: usize = 256;
 
-/// What was there at looks, and is not in the bucket yet.
+/// For each look, the last transaction then, and when; only while it is not in the bucket.
 #[derive(Debug, Default)]
 pub(super) struct UnsentAges(Mutex<VecDeque<(Seq, Instant)>>);
 
 impl UnsentAges {
-    /// A look: for how many seconds something has been unsent, at least; `None`: nothing is.
+    /// Looks, and returns for how many seconds at least something has been unsent; `None` if
+    /// nothing is.
     pub(super) fn oldest(&self, appended: Seq, confirmed: Seq) -> Option<u64> {
         let (mut looks, now) = (self.0.lock(), Instant::now());
         while looks.front().is_some_and(|(seq, _)| *seq <= confirmed) {

@@ -1,5 +1,5 @@
-//! The search: breadth first, each moment once. Of moments seen only a fingerprint of 64 bits is kept, and the one that
-//! it came from: the trace is found by going the way again.
+//! The search: breadth first, each moment once. For moments seen it keeps only a 64-bit fingerprint and that of their
+//! predecessor; the trace is found by repeating the steps.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,11 +14,11 @@ use super::{check, checkpoint, collection, tidy, writer};
 pub(super) struct SearchResult {
     pub(super) moments: usize,
     pub(super) steps: usize,
-    /// Why, and the shortest way there.
+    /// The broken invariant, and the shortest way there.
     pub(super) broken: Option<(&'static str, Vec<String>)>,
 }
 
-/// A hash of few instructions, good enough for what is no attack.
+/// A fast hash, good enough where nobody attacks it.
 #[derive(Default)]
 struct FingerprintHasher(u64);
 
@@ -81,7 +81,7 @@ fn next<'a>(from: &'a VaultMoment, space: &'a SearchSpace) -> Steps<'a> {
 
 type SeenFrom = HashMap<u64, u64, BuildHasherDefault<FingerprintHasher>>;
 
-/// Looks at every moment that can come within the bounds, until one is broken.
+/// Visits every moment that can come within the bounds, until one is broken.
 pub(super) fn search(space: &SearchSpace) -> SearchResult {
     let first = VaultMoment::first(&space.bounds);
     let mut seen = SeenFrom::default();

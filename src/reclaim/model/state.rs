@@ -1,11 +1,11 @@
-//! One moment of the model: what lies in the bucket, and what each machine knows.
+//! One moment of the model: what is in the bucket, and what each machine knows.
 
 use super::rules::{Bounds, RulePart, SearchSpace};
 
-/// Numbers of commits, with room for what the quiet end adds (`tidy`).
+/// How many commit numbers there are, with room for those that `tidy` adds.
 pub(super) const NUMBERS: usize = 10;
 pub(super) const PACKS: usize = 3;
-/// Not there.
+/// Marks an object that is not there.
 pub(super) const NEVER: u8 = u8::MAX;
 
 /// What a transaction, or the header of a commit, does.
@@ -14,14 +14,14 @@ pub(super) enum LoggedChange {
     #[default]
     Nothing,
     Claim,
-    /// A pack gets its first reference, or one again.
+    /// A pack gets its first reference, or gets one again.
     Refer(u8),
-    /// A pack loses its last one.
+    /// A pack loses its last reference.
     Unlink(u8),
     Pin(u8),
     Unpin,
     Retention(u8),
-    /// Horizon and `emptied`.
+    /// The horizon, and `emptied`.
     Horizon(u8, u8),
 }
 
@@ -29,31 +29,31 @@ pub(super) enum LoggedChange {
 pub(super) enum LogObject {
     #[default]
     Absent,
-    /// The winner of its number.
+    /// The commit that won this number.
     Winner,
-    /// Another, put where the winner was deleted.
+    /// Another commit, put after the winner was deleted.
     Stranger,
 }
 
-/// A commit of the chain: it stays here when its object goes.
+/// A commit of the chain; it stays here when its object is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct ChainLink {
     pub(super) by: u8,
     pub(super) change: LoggedChange,
-    /// The packs that the map refers to after it.
+    /// Bits of the packs that the map refers to after it.
     pub(super) alive: u8,
     pub(super) put: u8,
     pub(super) object: LogObject,
 }
 
-/// A manifest names two pages, each by the number of the checkpoint that wrote it.
+/// A manifest. It names two pages, each by the number of the checkpoint that wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ManifestObject {
     pub(super) put: u8,
     pub(super) pages: [u8; 2],
 }
 
-/// Objects that are to be deleted: bits by pack; number and half; number; number.
+/// Objects that are to be deleted, as bits: by pack; by number and half; by number; by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Doomed {
     pub(super) packs: u8,
@@ -74,9 +74,9 @@ pub(super) enum RunStage {
     Judged,
     /// K5 (3).
     Frozen,
-    /// K5 (4): its commit is under way.
+    /// K5 (4): the horizon's commit is under way.
     Awaited,
-    /// K5 (4), only with the order reversed.
+    /// K5 (4): only if the order is reversed.
     ToList,
     /// K5 (5).
     Deleting,
@@ -88,14 +88,14 @@ pub(super) struct Collection {
     pub(super) n: u8,
     pub(super) r: u8,
     pub(super) doomed: Doomed,
-    /// Pin and retention by which it judges.
+    /// The pin and the retention that it judges by.
     pub(super) by: (u8, u8),
     /// Manifests that stay.
     pub(super) keep: u16,
     pub(super) mentioned: u8,
     /// Packs that commits after N refer to.
     pub(super) referred: u8,
-    /// Something that was appended before it began is unconfirmed.
+    /// Something appended before it began is unconfirmed.
     pub(super) waits: bool,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Collection {
 pub(super) enum Power {
     #[default]
     Down,
-    /// It has the newest manifest.
+    /// It has chosen the newest manifest.
     Surveyed,
     /// It has read the log, and claims.
     Claiming,
@@ -112,7 +112,7 @@ pub(super) enum Power {
     Up,
 }
 
-/// A checkpoint under way: its pages are there, its manifest is not.
+/// A checkpoint under way: its pages are put, its manifest is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Build {
     pub(super) number: u8,
@@ -120,17 +120,17 @@ pub(super) struct Build {
     pub(super) to_pin: bool,
 }
 
-/// A put of a commit that the store has answered; the machine does not know it yet.
+/// The store's answer to the put of a commit, which the machine has not seen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Answer {
     pub(super) change: LoggedChange,
     pub(super) is_200: bool,
-    /// It is the winner of its number.
+    /// Whether the commit won its number.
     pub(super) has_won: bool,
     pub(super) date: u8,
 }
 
-/// What was sent by a process that is gone, and may be carried out at any time.
+/// Requests of an ended process, which may be carried out at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Late {
     pub(super) commit: Option<(u8, LoggedChange)>,
@@ -144,24 +144,24 @@ pub(super) struct ModelMachine {
     pub(super) power: Power,
     pub(super) claim: u8,
     pub(super) base: u8,
-    /// The last commit that it knows confirmed.
+    /// The last commit that it knows to be confirmed.
     pub(super) head: u8,
-    /// When it saw the head last (C2).
+    /// When it last saw the head (C2).
     pub(super) sight: u8,
-    /// The transaction that is appended and unconfirmed.
+    /// A transaction that is appended and unconfirmed.
     pub(super) journal: Option<LoggedChange>,
     pub(super) answer: Option<Answer>,
     pub(super) staging: u8,
     pub(super) uploaded: u8,
     pub(super) unpublished: [u8; PACKS],
     pub(super) build: Build,
-    /// The verified manifest for which a pin is about to be put.
+    /// A verified manifest for which a pin is about to be put.
     pub(super) pinning: u8,
     pub(super) collection: Collection,
     pub(super) late: Late,
 }
 
-/// How often things may still happen.
+/// How often each thing may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Left {
     pub(super) packs: u8,
@@ -185,7 +185,7 @@ pub(super) struct VaultMoment {
     pub(super) pages: [[u8; 2]; NUMBERS],
     pub(super) packs: [u8; PACKS],
     pub(super) machines: [ModelMachine; 2],
-    /// A reader that follows: the commit it shows, and when it asked last.
+    /// The reader that follows: the commit it shows, and when it last asked.
     pub(super) reader: (u8, u8),
     pub(super) left: Left,
     /// What went wrong in the step itself.
@@ -193,7 +193,7 @@ pub(super) struct VaultMoment {
 }
 
 impl VaultMoment {
-    /// Machine 0 has claimed, and made a checkpoint; the map refers to pack 0.
+    /// The start: machine 0 has claimed and made a checkpoint; the map refers to pack 0.
     pub(super) fn first(bounds: &Bounds) -> Self {
         let none = ManifestObject { put: NEVER, pages: [0; 2] };
         let mut first = Self {
@@ -245,7 +245,7 @@ impl VaultMoment {
         set.unwrap_or(bounds.retention)
     }
 
-    /// The pin that the map after a commit has.
+    /// The pin in the map after a commit.
     pub(super) fn pin(&self, number: u8) -> Option<u8> {
         let last = self.changes_up_to(number).find_map(|(_, change)| match change {
             LoggedChange::Pin(to) => Some(Some(to)),
@@ -255,7 +255,7 @@ impl VaultMoment {
         last.flatten()
     }
 
-    /// Pin (0: none) and retention in the map, with what is unconfirmed.
+    /// The pin (0: none) and the retention in a machine's map, with what is unconfirmed.
     pub(super) fn holds(&self, machine: u8, space: &SearchSpace) -> (u8, u8) {
         let it = self.machines[usize::from(machine)];
         let before = (self.pin(it.head).unwrap_or(0), self.retention(it.head, &space.bounds));
@@ -280,7 +280,7 @@ impl VaultMoment {
         (1..=self.last).find(|at| self.alive(*at) & 1 << pack != 0)
     }
 
-    /// The commit at which the last reference was gone, as the table of the map after a commit has it.
+    /// The commit at which the last reference was gone, by the table of the map after `number`.
     pub(super) fn death(&self, pack: u8, number: u8) -> Option<u8> {
         if self.alive(number) & 1 << pack != 0 {
             return None;
@@ -288,14 +288,14 @@ impl VaultMoment {
         (1..=number).rev().find(|at| self.alive(*at) & 1 << pack != 0).map(|at| at + 1)
     }
 
-    /// A pin's state refers to the pack.
+    /// Whether the pin's state refers to the pack.
     pub(super) fn pin_holds(&self, pin: Option<u8>, pack: u8, number: u8) -> bool {
         let Some(pin) = pin else { return false };
         self.birth(pack).is_some_and(|birth| birth <= pin)
             && self.death(pack, number).is_none_or(|death| death > pin)
     }
 
-    /// The table of a checkpoint has a row for the pack.
+    /// Whether the table of a checkpoint has a row for the pack.
     pub(super) fn has_row(&self, pack: u8, number: u8, space: &SearchSpace) -> bool {
         if self.birth(pack).is_none_or(|birth| birth > number) {
             return false;
@@ -314,7 +314,8 @@ impl VaultMoment {
         (1..NUMBERS as u8).rev().find(|number| self.has_manifest(*number)).unwrap_or(0)
     }
 
-    /// Put no earlier than one of a higher number: its writer had slept, and its pages may be gone.
+    /// Whether it was put no earlier than one with a higher number: its writer had slept, and its
+    /// pages may be gone.
     pub(super) fn is_late(&self, number: u8, pin: Option<u8>, space: &SearchSpace) -> bool {
         if space.keeps(RulePart::PinnedManifest) && pin == Some(number) {
             return false;
@@ -324,7 +325,7 @@ impl VaultMoment {
             && self.manifests[usize::from(number) + 1..].iter().any(|other| other.put <= put)
     }
 
-    /// Whether this machine is the writer, as the log says.
+    /// Whether this machine is the writer, by the log.
     pub(super) fn is_writer(&self, machine: u8) -> bool {
         let claim =
             self.changes_up_to(self.last).find(|(_, change)| *change == LoggedChange::Claim);

@@ -1,9 +1,9 @@
-//! What may happen next: collected here, with names for the trace.
+//! Collects what may happen next, with names for the trace.
 
 use super::rules::SearchSpace;
 use super::state::VaultMoment;
 
-/// A step as the trace shows it. Machine 2 is nobody.
+/// A step as the trace shows it. Machine 2 stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StepName {
     pub(super) machine: u8,
@@ -24,7 +24,7 @@ impl<'a> Steps<'a> {
         Self { space, from, next: Vec::new() }
     }
 
-    /// A step that may happen now.
+    /// Adds a step that may happen now.
     pub(super) fn may(
         &mut self,
         machine: u8,

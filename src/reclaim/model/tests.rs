@@ -1,5 +1,5 @@
-//! The spaces that are searched, and what each part of a rule is for: the search with it switched off finds a way into
-//! harm, the search with all of them finds none.
+//! The spaces that are searched, and what each rule part is for: with it switched off the search finds a loss; with
+//! all parts on, it finds none.
 
 use std::time::Instant;
 
@@ -68,7 +68,7 @@ const TWO_RUNS: Bounds = Bounds {
     opens: 1,
     ..NONE
 };
-/// A process is killed, its puts arrive later, the same journal goes on.
+/// A process is killed and its puts arrive later; the same journal goes on.
 const REOPENED: Bounds = Bounds {
     name: "reopened",
     commits: 5,
@@ -93,7 +93,7 @@ const MANIFESTS: Bounds = Bounds {
     late: true,
     ..NONE
 };
-/// Numbers that are free again.
+/// Commit numbers that are free again.
 const COMMITS: Bounds = Bounds {
     name: "commits",
     commits: 4,
@@ -160,7 +160,7 @@ const TWO_BATCHES: Bounds =
 /// The same with another machine that takes over in between, and deletes, too.
 const BATCHES_TAKEN_OVER: Bounds =
     Bounds { name: "batches and take-over", commits: 6, batches: 1, packs: 0, ..TAKE_OVER };
-/// And with a pin that is put and removed in between.
+/// The same with a pin that is put and removed in between.
 const BATCHES_AND_PINS: Bounds =
     Bounds { name: "batches and pins", commits: 7, ticks: 1, builds: 1, batches: 1, ..PINS };
 /// Old states are brought back by reference while K5 goes on, in one batch or two.
@@ -178,7 +178,7 @@ const RESTORED: Bounds = Bounds {
 };
 const RESTORED_IN_BATCHES: Bounds =
     Bounds { name: "restored, two batches", builds: 1, batches: 1, emptied: false, ..RESTORED };
-/// And by another machine that takes over at any step of it.
+/// The same by another machine, which takes over at any step of the run.
 const RESTORED_ELSEWHERE: Bounds = Bounds {
     name: "restored elsewhere",
     commits: 6,
@@ -190,10 +190,10 @@ const RESTORED_ELSEWHERE: Bounds = Bounds {
     opens: 1,
     ..NONE
 };
-/// By a process whose deletions of before its end are still under way.
+/// The same by a process that was killed before, with its earlier deletions still under way.
 const RESTORED_AFTER_A_KILL: Bounds =
     Bounds { name: "restored after a kill", kills: 1, late: true, ..RESTORED_ELSEWHERE };
-/// From a pin that comes and goes.
+/// The same from a pin that comes and goes.
 const RESTORED_FROM_PINS: Bounds =
     Bounds { name: "restored from pins", commits: 7, restores: 1, ..PINS };
 const ALL: [Bounds; 19] = [
@@ -218,7 +218,7 @@ const ALL: [Bounds; 19] = [
     RESTORED_FROM_PINS,
 ];
 
-/// Searches, and tells the tally and the way that was found.
+/// Searches, and prints the tally and the trace.
 fn told(bounds: Bounds, off: Option<RulePart>) -> Option<&'static str> {
     let started = Instant::now();
     let found = search(&SearchSpace { bounds, off });
@@ -310,11 +310,11 @@ fn k4_each_part_of_the_judgement_is_needed() {
 
 #[test]
 fn k4_what_only_caution_asks_for() {
-    // The age of pages, and of packs without a row; and that the log is read after the listing, not before.
+    // The age of pages and of packs without a row; and reading the log after the listing, not before.
     for part in [RulePart::PagesOld, RulePart::StraysOld, RulePart::LogAfterListing] {
         holds(&[PACKS, REOPENED, RECEIPT, TWO_RUNS, MANIFESTS, PINS], Some(part));
     }
-    // What is passed over stays until R is beyond it: so one that is passed over without need is not lost.
+    // A manifest that is passed over stays until R is beyond it: so passing over too many loses nothing.
     holds(&[MANIFESTS, PINS, PIN_IN_A_HURRY], Some(RulePart::OwnIsNotLate));
     holds(&[PIN_TAKEN_OVER], Some(RulePart::PinnedManifest));
 }
@@ -325,7 +325,7 @@ fn v4_a_reference_to_what_an_old_state_had_may_be_to_nothing() {
     breaks(RulePart::PromisedState, RESTORED_ELSEWHERE, NOW);
     breaks(RulePart::PinThatIs, Bounds { commits: 8, ..RESTORED_FROM_PINS }, NOW);
     breaks(RulePart::FrozenIsCopied, RESTORED, FROZEN);
-    // What keeps unpublished writes safe from a run keeps these, too.
+    // What protects unpublished writes from a run protects these, too.
     breaks(RulePart::MentionedStays, RESTORED, NOW);
     breaks(RulePart::CommitsAfterN, RESTORED, NOW);
     breaks(RulePart::WaitsForAppended, RESTORED, NOW);
@@ -341,7 +341,7 @@ fn w5_nor_is_a_late_commit_by_a_reader() {
     breaks(RulePart::DateOfReader, COMMITS, NEVER_WAS);
 }
 
-/// Some 45,000,000 moments, two minutes and 2 GiB, in the release build.
+/// About 45,000,000 moments, two minutes and 2 GiB, in the release build.
 #[test]
 #[ignore = "takes minutes: by hand, after a change of K4 or K5"]
 fn k5_wider_bounds_hold_too() {

@@ -1,4 +1,4 @@
-//! What nobody needs goes at last: from any moment, when all comes to rest, one gc leaves nothing of it.
+//! What nobody needs is deleted in the end: from any moment, once all is at rest, one run leaves nothing of it.
 
 use super::rules::SearchSpace;
 use super::state::{
@@ -7,10 +7,10 @@ use super::state::{
 };
 use super::{checkpoint, collection, writer};
 
-/// Of so many moments one is brought to rest.
+/// One in this many moments is brought to rest.
 const ONE_OF: u64 = 8;
 
-/// Garbage that stays.
+/// Brings a moment to rest, and returns what garbage remains.
 pub(super) fn left(from: &VaultMoment, print: u64, space: &SearchSpace) -> Option<&'static str> {
     if space.off.is_some() || !print.is_multiple_of(ONE_OF) {
         return None;
@@ -62,7 +62,7 @@ fn garbage(at: &VaultMoment, newest: u8) -> Option<&'static str> {
             return Some("a commit stays that nobody needs");
         }
     }
-    // A pack that was dead at the pin's commit, and was brought back later, is held too: its row does not tell.
+    // A pack that was dead at the pin's commit and came back later is held, too: its row does not tell.
     let held = |pack: &usize| at.pin_holds(pin, *pack as u8, at.last);
     let held = (0..PACKS).filter(held).fold(0, |all, pack| all | 1_u8 << pack);
     let alive = at.alive(at.last) | pin.map_or(0, |pin| at.alive(pin)) | held;

@@ -1,4 +1,4 @@
-//! A machine that writes: packs, transactions, commits (C1-C5), and how it opens (W1).
+//! A writing machine: packs, transactions, commits (C1-C5), and how it opens (W1).
 
 use super::rules::RulePart;
 use super::rules::SearchSpace;
@@ -29,7 +29,7 @@ pub(super) fn put_commit(to: &mut VaultMoment, by: u8, number: u8, change: Logge
     true
 }
 
-/// The machine's process sends its next commit, and the store answers.
+/// Sends a machine's next commit, and stores the answer.
 pub(super) fn send(to: &mut VaultMoment, by: u8, change: LoggedChange, space: &SearchSpace) {
     let number = to.machines[usize::from(by)].head + 1;
     let before = to.last;
@@ -42,7 +42,7 @@ pub(super) fn send(to: &mut VaultMoment, by: u8, change: LoggedChange, space: &S
     }
 }
 
-/// The process is gone. What it had sent may be carried out later.
+/// Ends the machine's process. What it had sent may be carried out later.
 pub(super) fn end(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let it = to.machine(machine);
     if space.bounds.late {
@@ -69,7 +69,7 @@ pub(super) fn end(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     *it = ModelMachine { head, journal, late, staging: staged, ..ModelMachine::default() };
 }
 
-/// W3: another has written. What is unsent is set aside.
+/// W3: another machine has written. What is unsent is set aside.
 pub(super) fn fence(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     end(to, machine, space);
     let it = to.machine(machine);
@@ -80,7 +80,7 @@ fn is_believed(answer: Answer, sight: u8, space: &SearchSpace) -> bool {
     answer.is_200 && (answer.date - sight <= 1 || !space.keeps(RulePart::DateOfReply))
 }
 
-/// C2: what a machine makes of the answer, or of the list when there is none that it believes.
+/// C2: what a machine concludes from the answer, or from the list if it believes no answer.
 pub(super) fn learn(to: &mut VaultMoment, machine: u8, by_list: bool, space: &SearchSpace) {
     let it = to.machine(machine);
     let Some(answer) = it.answer.take() else { return };
@@ -131,7 +131,7 @@ fn confirmed(it: &mut ModelMachine, number: u8, change: LoggedChange, space: &Se
     }
 }
 
-/// Steps of a machine that writes, but for checkpoints and deletion.
+/// Steps of a writing machine, except checkpoints and deletion.
 pub(super) fn steps(all: &mut Steps<'_>, machine: u8) {
     let it = all.from.machines[usize::from(machine)];
     let space = all.space;
@@ -221,7 +221,7 @@ pub(super) fn append(to: &mut VaultMoment, machine: u8, change: LoggedChange) {
                 run.mentioned |= 1 << pack;
             }
             RunStage::Frozen | RunStage::Awaited | RunStage::ToList | RunStage::Deleting => {
-                // With the listing after the receipt, nothing is frozen before it.
+                // If the listing comes after the receipt, nothing is frozen before it.
                 run.mentioned |= if run.n == 0 { 0 } else { 1 << pack };
                 if run.doomed.packs & 1 << pack != 0 {
                     to.broken = Some("an append had to refer to a frozen pack");
@@ -292,7 +292,7 @@ fn may_share(all: &Steps<'_>, machine: u8, pack: u8) -> bool {
     (1..=it.head).any(|state| all.from.alive(state) & 1 << pack != 0 && is_there(state))
 }
 
-/// W1, in its steps.
+/// W1, step by step.
 fn open(all: &mut Steps<'_>, machine: u8) {
     let it = all.from.machines[usize::from(machine)];
     let space = all.space;
@@ -344,7 +344,7 @@ fn read_log(to: &mut VaultMoment, machine: u8) {
     (it.build, it.collection) = (Build::default(), Collection::default());
 }
 
-/// What a process that is gone had sent is carried out.
+/// Carries out what an ended process had sent.
 pub(super) fn late_steps(all: &mut Steps<'_>, machine: u8) {
     let late = all.from.machines[usize::from(machine)].late;
     if let Some((number, change)) = late.commit

@@ -1,11 +1,11 @@
-//! What a check found, for people.
+//! The findings of a check, for people.
 
 use std::fmt;
 
 use crate::types::CommitNo;
 use crate::{checkpoint, log, store};
 
-/// Files that a finding names at most; the rest is counted.
+/// How many files a finding names at most; the rest is counted.
 const NAMED: usize = 10;
 
 /// What `check` found.
@@ -17,35 +17,35 @@ pub struct CheckReport {
     pub pages: u64,
     /// Packs that the map refers to.
     pub packs: u64,
-    /// Records that refer to them.
+    /// Records that refer to packs.
     pub extents: u64,
     /// Files, directories and the like.
     pub inodes: u64,
-    /// Bytes of content that these records mean.
+    /// Bytes of content that these records cover.
     pub bytes: u64,
-    /// Packs in the bucket that the map does not refer to (any more, or not yet), and their bytes.
+    /// Packs in the bucket that the map does not refer to (any more, or yet), and their bytes.
     pub unused: (u64, u64),
-    /// The commit that this machine saw and that the bucket does not have any more, or has as another one (O2).
+    /// The commit that this machine saw and that the bucket no longer has, or has differently (O2).
     pub went_back: Option<CommitNo>,
-    /// What is not as it must be.
+    /// What is wrong in the bucket.
     pub findings: Vec<Finding>,
 }
 
-/// Something in the bucket that is not as it must be.
+/// Something wrong in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The object.
     pub object: String,
     /// What is wrong with it, and what that means.
     pub what: String,
-    /// Files that cannot be read whole because of it, as far as that is known.
+    /// How many files cannot be read whole because of it, as far as known.
     pub inodes: u64,
     /// Paths of some of them; for the terminal, never for a log.
     pub files: Vec<String>,
 }
 
 impl Finding {
-    /// A finding that no single file can be named for.
+    /// A finding for which no single file can be named.
     pub(super) fn of(object: impl Into<String>, what: impl Into<String>) -> Self {
         Self { object: object.into(), what: what.into(), inodes: 0, files: Vec::new() }
     }
@@ -77,7 +77,7 @@ pub(super) fn printable(path: &[u8]) -> String {
     crate::types::printable(&line).into_owned()
 }
 
-/// Whether the store answered, and it is the object that is bad: a finding, not an error.
+/// Whether the error is about the object, and not the connection to the store: then it is a finding.
 pub(super) fn about_the_object(error: &log::Error) -> bool {
     match error {
         log::Error::Store(error) => is_finding(error),
@@ -90,12 +90,12 @@ pub(super) fn about_the_object(error: &log::Error) -> bool {
     }
 }
 
-/// The same of a page.
+/// The same for the error of a page.
 pub(super) fn about_the_page(error: &checkpoint::Error) -> bool {
     matches!(error, checkpoint::Error::Log(error) if about_the_object(error))
 }
 
-/// The same of the store's own error.
+/// The same for the store's own error.
 pub(super) fn is_finding(error: &store::Error) -> bool {
     matches!(error, store::Error::NotFound { .. } | store::Error::Corrupt { .. })
 }

@@ -1,4 +1,4 @@
-//! Each pack's end: that it has a footer that opens.
+//! Checks that each pack ends in a footer that opens.
 
 use futures_util::{StreamExt, stream};
 
@@ -9,12 +9,12 @@ use crate::types::PackId;
 use crate::upload::pack_object;
 use crate::vault::pack_footer::read_footer;
 
-/// Footers fetched at once.
+/// How many footers are fetched at once.
 const PARALLEL: usize = 16;
 
 impl Checker<'_> {
-    /// Opens the footer of every pack that is there; with `read_data` that comes later, with the
-    /// pack as a whole.
+    /// Opens the footer of every pack that is there. With `read_data` that is done later, when
+    /// whole packs are read.
     pub(super) async fn footers(
         &self,
         survey: &PackTally,
@@ -41,7 +41,7 @@ impl Checker<'_> {
     /// What is wrong with a pack's footer, if anything.
     async fn footer(&self, id: PackId) -> Result<Option<String>> {
         let found = match self.footer_of(&pack_object(id), id).await {
-            // Before that is believed it is read again: it may have changed on the way.
+            // Read again before it is believed: it may have changed on the way.
             Ok(Some(_)) => self.footer_of(&pack_object(id), id).await,
             other => other,
         };

@@ -1,4 +1,4 @@
-//! The map as the bucket has it: the newest checkpoint's pages, and the commits after it.
+//! The map as in the bucket: the newest checkpoint's pages, and the commits after it.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ use crate::records::{Key, Transaction, extent_of};
 use crate::store::Bucket;
 use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo};
 
-/// Pages fetched at once: 8 MiB of memory.
+/// How many pages are fetched at once: 8 MiB of memory.
 const PAGES: usize = 8;
 
-/// The map, to be gone over as often as needed.
+/// The map, to be walked as often as needed.
 pub(super) struct Map<'a> {
     bucket: &'a Bucket,
     keys: &'a Keys,
     /// The checkpoint that it starts from.
     pub(super) manifest: Option<Manifest>,
-    /// What the commits after that changed; `None` = deleted. Rule K1 keeps it small.
+    /// What the later commits changed; `None` = deleted. K1 keeps it small.
     changed: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// How many commits these were.
+    /// The number of these commits.
     pub(super) commits: u64,
-    /// The highest generation of the superblock that they or the manifest name (O1).
+    /// The highest superblock generation that they or the manifest name (O1).
     pub(super) generation: Generation,
     /// Whether the log could be read to its end.
     pub(super) whole: bool,
-    /// The hash of the commit of that number which this machine saw, if the log after the checkpoint has one.
+    /// Hash of the commit with the number that this machine saw, if it comes after the checkpoint.
     pub(super) hash_of_seen: Option<Hash>,
 }
 
-/// A record on the way: what the checkpoint says, and what holds now.
+/// A record in a walk: its value in the checkpoint, and its current value.
 pub(super) struct MergedRecord<'a> {
     pub(super) key: &'a [u8],
     pub(super) base: Option<&'a Bytes>,
@@ -43,7 +43,7 @@ pub(super) struct MergedRecord<'a> {
 }
 
 impl MergedRecord<'_> {
-    /// The extent that it refers to now, and whose it is.
+    /// The extent that it refers to now, and the inode it belongs to.
     pub(super) fn extent(&self) -> Result<Option<(InodeNo, Extent)>> {
         let Some(now) = self.now else { return Ok(None) };
         let (Key::Inode(ino) | Key::Extent(ino, _)) = Key::decode(self.key)? else {
@@ -124,7 +124,7 @@ impl<'a> Map<'a> {
         self.manifest.as_ref().map_or(&[], |manifest| &manifest.pages)
     }
 
-    /// Goes over all records in order; a page that cannot be read is skipped, and returned.
+    /// Walks all records in order. Pages that cannot be read are skipped, and returned.
     pub(super) async fn walk(
         &self,
         mut each: impl FnMut(MergedRecord<'_>) -> Result<()>,

@@ -1,9 +1,9 @@
-//! `check`: is what the map refers to in the bucket, whole?
+//! `check`: whether everything in the bucket that the map refers to is whole.
 //!
-//! Reads the newest checkpoint with all of its pages and the log after it, compares every pack
-//! that they refer to with a listing, and opens each pack's footer; with `read_data` every
-//! extent too. Changes nothing. Memory: the changes since the checkpoint, 40 bytes for each pack,
-//! and the references of one round ([`REFERENCES`]).
+//! Reads the newest checkpoint with all its pages and the log after it, compares every pack that they refer
+//! to with a listing, and opens each pack's footer; with `read_data` every extent, too. Changes nothing. It
+//! takes memory for the changes since the checkpoint, 40 bytes for each pack, and the references of one
+//! round ([`REFERENCES`]).
 
 mod findings;
 mod footers;
@@ -32,13 +32,13 @@ use map::{Map, MergedRecord};
 /// References held at once while data is read: about 100 MiB.
 const REFERENCES: usize = 500_000;
 
-/// Called with what is done and what there is to do, in objects.
+/// Called with the number of objects done, and the number to do.
 pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Checks a vault; see the module. `data_dir` is where this machine remembers what it saw of the vault (O2).
 ///
 /// # Errors
-/// When the bucket does not answer. What is wrong in it is no error, but in the report.
+/// When the bucket does not answer. What is wrong in it goes into the report.
 pub async fn check(
     bucket: &Bucket,
     unlocked: &Unlocked,
@@ -64,26 +64,26 @@ pub async fn check(
 struct Checker<'a> {
     bucket: &'a Bucket,
     keys: &'a Keys,
-    /// Of the superblock that the vault was unlocked with.
+    /// Generation of the superblock that the vault was unlocked with.
     generation: Generation,
-    /// What this machine saw of the vault, if it did.
+    /// What this machine saw of the vault, if anything.
     seen: Option<Seen>,
     progress: OnProgress<'a>,
     references: usize,
 }
 
-/// What one look over the map says of the packs.
+/// What one walk over the map tells about the packs.
 #[derive(Default)]
 struct PackTally {
-    /// Where in each pack the last thing that is needed ends.
+    /// Where the last needed byte of each pack is.
     ends: HashMap<PackId, u64>,
-    /// What the checkpoint's records refer to: references and bytes.
+    /// What the checkpoint's records refer to: references and bytes by pack.
     counted: HashMap<PackId, (u64, u64)>,
-    /// Rows of its table of packs that say something else.
+    /// Packs whose row in the checkpoint's pack table differs.
     wrong_rows: Vec<PackId>,
 }
 
-/// Something that is wrong with a pack, or with what is in it.
+/// Something wrong with a pack, or with its content.
 struct Flaw {
     what: String,
     /// The files that cannot be read because of it; `None`: all that refer to the pack.
@@ -114,7 +114,7 @@ impl Checker<'_> {
         Ok(report)
     }
 
-    /// Goes over the map once: counts, and what is needed of each pack.
+    /// Walks the map once: counts, and finds what is needed of each pack.
     async fn survey(&self, map: &Map<'_>, report: &mut CheckReport) -> Result<PackTally> {
         let mut survey = PackTally::default();
         let mut impossible = Vec::new();
@@ -141,7 +141,7 @@ impl Checker<'_> {
                 Ok(())
             })
             .await?;
-        // What is on a page that cannot be read is not known to be gone.
+        // A record on a page that cannot be read may still exist.
         if bad_pages.is_empty() || wanted.is_none() || history.is_some() {
             report.went_back = self.went_back(map, history).await?;
         }
@@ -196,7 +196,7 @@ impl Checker<'_> {
 }
 
 impl PackTally {
-    /// Rule K3, checked: the rows of the table come after all records that refer to packs.
+    /// Checks K3. The rows of the pack table come after all records that refer to packs.
     fn count_base(&mut self, record: &MergedRecord<'_>) -> Result<()> {
         let Some(base) = record.base else { return Ok(()) };
         if let Key::Pack(id) = Key::decode(record.key)? {
@@ -212,7 +212,7 @@ impl PackTally {
         Ok(())
     }
 
-    /// Packs whose row is wrong, or missing.
+    /// Packs whose row is wrong or missing.
     fn mismatches(&mut self) -> Vec<PackId> {
         let mut ids: Vec<_> = self.wrong_rows.drain(..).collect();
         ids.extend(self.counted.drain().map(|(id, _)| id));

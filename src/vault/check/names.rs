@@ -1,4 +1,4 @@
-//! Which files a finding is about, by their paths.
+//! Names the files that a finding is about, by their paths.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -9,17 +9,17 @@ use crate::records::{Entry, Key, decode_value};
 use crate::types::{InodeNo, PackId};
 use crate::upload::pack_object;
 
-/// Directories whose names are held to make paths of; in a vault with more, some paths begin
+/// How many directories are held in memory to build paths; in a vault with more, some paths begin
 /// with `.../`.
 const DIRECTORIES: usize = 1_000_000;
-/// Files that are named at most, in all.
+/// How many files are named at most, in all.
 const NAMED: usize = 1000;
 
-/// A name and the directory that it is in.
+/// A name, and the directory that it is in.
 type ParentName = (InodeNo, Vec<u8>);
 
 impl Checker<'_> {
-    /// Makes findings of the flaws: how many files each is about, and which.
+    /// Turns flaws into findings: how many files each is about, and which.
     pub(super) async fn name(
         &self,
         map: &Map<'_>,
@@ -72,7 +72,7 @@ async fn suffering(map: &Map<'_>, flaws: &Flaws) -> Result<HashMap<PackId, BTree
     Ok(found)
 }
 
-/// Where the wanted files are, and all directories.
+/// Where the wanted files and all directories are.
 async fn places(map: &Map<'_>, wanted: &HashSet<InodeNo>) -> Result<HashMap<InodeNo, ParentName>> {
     let (mut places, mut directories) = (HashMap::new(), 0);
     if wanted.is_empty() {
@@ -96,7 +96,7 @@ async fn places(map: &Map<'_>, wanted: &HashSet<InodeNo>) -> Result<HashMap<Inod
 
 fn path(ino: InodeNo, places: &HashMap<InodeNo, ParentName>) -> Option<Vec<u8>> {
     let (mut parent, mut path) = places.get(&ino).cloned()?;
-    // A depth that no path has: a circle would be a damaged map.
+    // Deeper than any path: a cycle would be a damaged map.
     for _ in 0..4096 {
         if parent == InodeNo::ROOT {
             return Some(path);

@@ -12,7 +12,7 @@ use crate::crypto::Keys;
 use crate::types::{Extent, InodeNo, PackId, Reference};
 use crate::upload::pack_object;
 
-/// Packs read at once: 64 MiB of memory.
+/// How many packs are read at once: 64 MiB of memory.
 const PARALLEL: usize = 4;
 
 /// What the map refers to in some packs, and which files do.
@@ -21,7 +21,7 @@ type WantedPacks = BTreeMap<PackId, References>;
 /// What the map refers to in one pack, and which files do.
 type References = HashMap<Reference, Vec<PartOfFile>>;
 
-/// A file, and what it has of an extent: that can be readable where the extent as a whole does not open.
+/// A file's part of an extent. It may be readable even if the extent as a whole does not open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct PartOfFile {
     ino: InodeNo,
@@ -29,7 +29,7 @@ struct PartOfFile {
     length: u64,
 }
 
-/// The packs of one round: those from `from` on that fit.
+/// The packs of one round: as many as fit, from a given id on.
 struct Round {
     wanted: WantedPacks,
     references: usize,
@@ -37,7 +37,7 @@ struct Round {
 }
 
 impl Checker<'_> {
-    /// In rounds of so many references as fit into memory, by the order of the packs' ids.
+    /// Reads in rounds, by the order of pack ids. Each round has as many references as fit into memory.
     pub(super) async fn read_data(&self, map: &Map<'_>, flaws: &mut Flaws) -> Result<()> {
         let (mut from, mut done) = (Some(PackId([0; 16])), 0);
         while let Some(start) = from {
@@ -74,7 +74,7 @@ impl Checker<'_> {
         Ok(round)
     }
 
-    /// What is wrong with a pack. Before that is believed it is read again: it may have changed on the way.
+    /// What is wrong with a pack. It is read again before that is believed: it may have changed on the way.
     async fn read_twice(&self, id: PackId, wanted: &References) -> Result<Option<Flaw>> {
         match self.read_pack(id, wanted).await? {
             None => Ok(None),
@@ -82,7 +82,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What is wrong with a pack as it comes: it is read whole.
+    /// Reads a pack whole, and returns what is wrong with it.
     async fn read_pack(&self, id: PackId, wanted: &References) -> Result<Option<Flaw>> {
         let bytes = match self.bucket.get(&pack_object(id), None).await {
             Ok(bytes) => bytes,
@@ -126,7 +126,7 @@ impl Checker<'_> {
 }
 
 impl PartOfFile {
-    /// Whether it can be read from `sealed`, all that there is of the extent.
+    /// Whether this part can be read from `sealed`, the available bytes of the extent.
     fn opens(self, keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
         let Self { skip, length, .. } = self;
         part_opens(keys, &Extent { skip, length, reference: reference.clone() }, sealed)

@@ -7,18 +7,18 @@ use crate::log::{self, Chain};
 use crate::records::{Key, decode_value};
 use crate::types::{CommitNo, Hash};
 
-/// How many hashes one history record holds.
+/// How many hashes a history record holds.
 const HISTORY: u64 = 256;
 
 impl Checker<'_> {
-    /// The key of the record that has the hash of what this machine saw, if that is older than the checkpoint.
+    /// The key of the record with the hash of what this machine saw, if that is older than the checkpoint.
     pub(super) fn history_of_seen(&self, map: &Map<'_>) -> Option<Vec<u8>> {
         let seen = self.seen.filter(|seen| seen.number < map.anchor().0 && seen.number.0 > 0)?;
         Some(Key::History(seen.number.0 / HISTORY).encode())
     }
 
-    /// The commit that this machine saw, if it is not in the bucket any more, or is another one. Of a log that cannot be
-    /// read to its end nothing is said: that is in the report already.
+    /// The commit that this machine saw, if it is gone from the bucket or differs. For a log that cannot be read to its
+    /// end nothing is reported here: that is in the report already.
     pub(super) async fn went_back(
         &self,
         map: &Map<'_>,
@@ -56,7 +56,7 @@ impl Checker<'_> {
     }
 }
 
-/// Keeps the value of the record with this key, when it comes by.
+/// Keeps the value of the record with this key when the walk passes it.
 pub(super) fn catch(record: &MergedRecord<'_>, key: Option<&Vec<u8>>, into: &mut Option<Vec<u8>>) {
     if let (Some(key), Some(now)) = (key, record.now)
         && record.key == key.as_slice()

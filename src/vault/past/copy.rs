@@ -1,4 +1,4 @@
-//! One file of the past becomes a new file.
+//! Copies one past file to a new file.
 
 use std::ops::{ControlFlow, Range};
 
@@ -8,7 +8,7 @@ use crate::types::{AsOf, InodeNo};
 use crate::vault::{Error, Result};
 use crate::vfs::{Attributes, HandleId, OpenFlags, RenameMode, SetAttributes, Vfs, WriteAt};
 
-/// Bytes that are read and written at a time.
+/// How many bytes are read and written at a time.
 const PIECE: u64 = 1 << 20;
 
 /// What was brought back.
@@ -18,18 +18,18 @@ pub struct Restored {
     pub files: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// Of these, what was not copied: the bucket has them once (V4).
+    /// Bytes of content that were not copied but shared: the bucket has them once (V4).
     pub shared: u64,
-    /// Commits that were looked through for the version.
+    /// Commits that were searched for the version.
     pub looked: u64,
-    /// From which state.
+    /// The state that it came from.
     pub as_of: Option<AsOf>,
 }
 
-/// How far it has come; `Break` ends it.
+/// Called with the progress; `Break` ends the restoration.
 pub type OnRestore<'a> = &'a mut (dyn FnMut(&Restored) -> ControlFlow<()> + Send);
 
-/// One restoration under way.
+/// A restoration under way.
 pub(super) struct Copying<'a> {
     pub(super) past: &'a Vfs,
     pub(super) live: &'a Vfs,
@@ -39,7 +39,7 @@ pub(super) struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Tells how far it is.
+    /// Reports the progress.
     pub(super) fn tell(&mut self) -> Result<()> {
         match (self.tell)(&self.done) {
             ControlFlow::Continue(()) => Ok(()),
@@ -54,7 +54,8 @@ pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::NotRestored(why.into())
 }
 
-/// A regular file, written whole before it gets its name; what has the name is replaced by it at that moment.
+/// Copies a regular file. It is written whole before it gets its name, and replaces what has the name at that
+/// moment.
 pub(super) async fn copy_file(
     copying: &mut Copying<'_>,
     source: &Attributes,

@@ -1,4 +1,4 @@
-//! Finds the state that is meant: its commit, the checkpoint to begin at, and that it is of this very log (O2).
+//! Finds a past state: its commit, the checkpoint to begin at, and a proof that it is of this very log (O2).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,19 +11,19 @@ use crate::store::{self, Bucket};
 use crate::types::{AsOf, CommitNo, Hash, StateAt, Timestamp};
 use crate::vault::{Error, NoState, Result};
 
-/// How many hashes one history record holds.
+/// How many hashes a history record holds.
 const HISTORY: u64 = 256;
-/// Snapshots that a message names at most.
+/// How many snapshots a message names at most.
 const NAMED: usize = 20;
 
-/// A state of the past that can be opened.
+/// A past state that can be opened.
 #[derive(Clone, Debug)]
 pub(in crate::vault) struct PastState {
-    /// Which it is.
+    /// Which state it is.
     pub as_of: AsOf,
-    /// The checkpoint to begin at; none: at the first commit.
+    /// The checkpoint to begin at; `None`: begin before the first commit.
     pub base: Option<Manifest>,
-    /// The commit's hash as later states know it, its first 16 bytes; `None`: it follows their newest checkpoint.
+    /// The first 16 bytes of the commit's hash, as later states know it; `None`: it comes after the newest checkpoint.
     pub short_hash: Option<[u8; 16]>,
 }
 
@@ -31,12 +31,12 @@ pub(in crate::vault) struct PastState {
 pub(in crate::vault) struct States<'a> {
     bucket: &'a Bucket,
     keys: &'a Keys,
-    /// The map now.
+    /// The current map.
     index: &'a Index,
     /// The last commit.
     head: CommitNo,
     listed: Vec<ListedManifest>,
-    /// The store's clock.
+    /// The store's time of the listing.
     now: SystemTime,
 }
 
@@ -51,7 +51,7 @@ impl<'a> States<'a> {
         Ok(Self { bucket, keys, index, head, listed, now })
     }
 
-    /// The state that is meant.
+    /// Finds the state asked for.
     ///
     /// # Errors
     /// [`Error::NoState`]; damage; what the store says.
@@ -77,7 +77,7 @@ impl<'a> States<'a> {
         }
     }
 
-    /// The oldest state that is promised, but for the pinned ones.
+    /// The oldest promised state, apart from pinned ones.
     pub(in crate::vault) async fn oldest(&self) -> Result<PastState> {
         let first = self.horizon().await?.map_or(CommitNo(1), |commit| commit.max(CommitNo(1)));
         self.state(first, None).await
@@ -88,8 +88,8 @@ impl<'a> States<'a> {
         self.head
     }
 
-    /// Checkpoints above `oldest` to begin at for whoever looks for something new: the newest, then ever older ones, twice
-    /// as many further back each time.
+    /// Checkpoints above `oldest` from which to search for recent changes: the newest first, then each time twice as many
+    /// checkpoints further back.
     pub(in crate::vault) fn beginnings(&self, oldest: CommitNo) -> Vec<CommitNo> {
         let usable = |manifest: &&ListedManifest| {
             !manifest.overtaken && manifest.number > oldest && manifest.number <= self.head
@@ -99,7 +99,7 @@ impl<'a> States<'a> {
         steps.map_while(|at| numbers.get(at).copied()).collect()
     }
 
-    /// The snapshots of states that are older than this, the oldest first.
+    /// The snapshots of states older than `oldest`, the oldest first.
     pub(in crate::vault) async fn pinned_before(
         &self,
         oldest: CommitNo,
@@ -113,7 +113,7 @@ impl<'a> States<'a> {
     }
 
     async fn pin(&self, name: &str) -> Result<Option<Pin>> {
-        // What can be no snapshot's name is none.
+        // What is no valid snapshot name names none.
         let Ok(key) = Pin::key(name.as_bytes()) else { return Ok(None) };
         let found = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
         let pin: Option<Pin> = found.map(|value| decode_value("pin", &value)).transpose()?;
@@ -132,13 +132,13 @@ impl<'a> States<'a> {
         Ok(self.pins().await?.iter().map(|(name, _)| text(name)).collect())
     }
 
-    /// States before this commit are not promised.
+    /// The horizon: states before this commit are not promised.
     async fn horizon(&self) -> Result<Option<CommitNo>> {
         let horizon = self.index.read(|view| view.horizon()).await.map_err(Error::from)?;
         Ok(horizon.map(|horizon| horizon.commit))
     }
 
-    /// The state after a commit, if it is still promised, or pinned; `until`: what was asked for.
+    /// The state after a commit, if it is still promised or pinned. `until`: the time that was asked for, if one was.
     async fn at(&self, number: CommitNo, until: Option<SystemTime>) -> Result<PastState> {
         let horizon = self.horizon().await?;
         let deleted = horizon.is_some_and(|horizon| number < horizon);
@@ -147,7 +147,7 @@ impl<'a> States<'a> {
         }
         let oldest = horizon.unwrap_or(CommitNo(1)).max(CommitNo(1));
         let put = self.put_at(number).await?;
-        // Of a commit that was trimmed it is not known when it was put, but that its checkpoint came after it.
+        // For a trimmed commit the time of its put is not known; its checkpoint was put after it.
         let unknown = until.is_some_and(|until| put.is_none_or(|put| put > until));
         if number.0 == 0 || deleted || unknown {
             let time = self.put_at(oldest).await?.map(Timestamp::from);
@@ -157,7 +157,7 @@ impl<'a> States<'a> {
         self.state(number, None).await
     }
 
-    /// The state after a commit.
+    /// The state after a commit, without checking that it is promised.
     pub(in crate::vault) async fn state(
         &self,
         number: CommitNo,
@@ -169,9 +169,9 @@ impl<'a> States<'a> {
         Ok(PastState { as_of, base, short_hash: self.known_hash(number).await? })
     }
 
-    /// The checkpoint to begin at. One that was put no earlier than a higher one counts only where the commits after the
-    /// one before are gone: in a bucket that was copied all dates are new. If its writer had slept instead, pages of it may be
-    /// gone, and what needs them cannot be read.
+    /// The checkpoint to begin at. A manifest that was put no earlier than a higher one counts only if the commits after the
+    /// previous manifest are gone: in a bucket that was copied all dates are new. If instead its writer had slept, some of its
+    /// pages may be gone, and what needs them cannot be read.
     async fn base_of(&self, number: CommitNo) -> Result<Option<Manifest>> {
         let (bucket, keys) = (self.bucket, self.keys);
         let base = newest_of(&self.listed, number, bucket, keys).await?.manifest;
@@ -184,7 +184,7 @@ impl<'a> States<'a> {
         Ok(newest_of(&any, number, bucket, keys).await?.manifest.or(base))
     }
 
-    /// The state of a pin: its manifest alone.
+    /// The state of a pin, opened from its own manifest only.
     pub(in crate::vault) async fn pinned(
         &self,
         number: CommitNo,
@@ -201,7 +201,7 @@ impl<'a> States<'a> {
         Ok(PastState { as_of, base: Some(base), short_hash: self.known_hash(number).await? })
     }
 
-    /// When a commit was put, by the store's clock; of one that was trimmed, when its checkpoint was.
+    /// When a commit was put, by the store's clock; for a trimmed one, when its checkpoint was.
     pub(in crate::vault) async fn put_at(&self, number: CommitNo) -> Result<Option<SystemTime>> {
         if let Some(put) = self.commit_put(number).await? {
             return Ok(Some(put));
@@ -218,8 +218,8 @@ impl<'a> States<'a> {
         }
     }
 
-    /// The last commit that was put no later; 0 if none was. A search by halves: a number that was trimmed is older
-    /// than all that are there.
+    /// The last commit put no later than `until`; 0 if none was. A binary search: a trimmed commit is older than all that are
+    /// there.
     async fn last_until(&self, until: SystemTime) -> Result<CommitNo> {
         if until >= self.now {
             return Ok(self.head);
@@ -264,10 +264,10 @@ impl PastState {
     }
 }
 
-/// What was asked for, as a moment of the store's clock, if it is one.
+/// What was asked for as a time of the store's clock, if it is one.
 fn moment(at: &StateAt, now: SystemTime) -> Option<SystemTime> {
     match at {
-        // People and stores say whole seconds: such a one means all of it.
+        // People and stores give whole seconds: such a time includes the whole second.
         StateAt::Time(time) => {
             let after = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let whole = after.subsec_nanos() == 0;

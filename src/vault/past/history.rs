@@ -1,4 +1,4 @@
-//! The versions of a path: the states' log is gone through, commit by commit, from the oldest state that is promised.
+//! The versions of a path: reads the log, commit by commit, from the oldest promised state on.
 
 use std::collections::HashSet;
 
@@ -11,11 +11,11 @@ use crate::types::{CommitNo, InodeNo, Timestamp};
 use crate::vault::open_vault::Vault;
 use crate::vault::{Error, Result};
 
-/// What is at the path, and what changes there.
+/// What is at the path, and which records concern it.
 struct WatchedNames {
-    /// Entries on the way, and the inode.
+    /// The entries on the way, and the inode.
     keys: HashSet<Vec<u8>>,
-    /// The beginning of the keys of its extents.
+    /// The key prefix of its extents.
     extents: Option<Vec<u8>>,
     there: Option<(InodeNo, Inode)>,
 }
@@ -56,7 +56,7 @@ impl WatchedNames {
     }
 }
 
-/// The inodes that these changes give this name, in whatever directory.
+/// The inodes that these changes give this name, in any directory.
 fn named(changes: &[Change], name: Option<&Vec<u8>>) -> Result<Vec<InodeNo>> {
     let mut found = Vec::new();
     for change in changes.iter().filter(|change| Tag::of(&change.key) == Some(Tag::Entry)) {
@@ -70,7 +70,7 @@ fn named(changes: &[Change], name: Option<&Vec<u8>>) -> Result<Vec<InodeNo>> {
     Ok(found)
 }
 
-/// Whether two versions of a file's inode, of which no record of extents changed, have the same content.
+/// Whether two versions of an inode have the same content, given that no extent record changed.
 fn is_same(before: &Inode, after: &Inode) -> bool {
     before.is_dir() && after.is_dir()
         || before.size == after.size
@@ -79,7 +79,7 @@ fn is_same(before: &Inode, after: &Inode) -> bool {
             && (before.mtime == after.mtime || !after.is_file())
 }
 
-/// One look through the log.
+/// One walk through the log.
 struct Walk<'a> {
     states: &'a States<'a>,
     listed: &'a ListedCommits,
@@ -90,8 +90,8 @@ struct Walk<'a> {
 }
 
 impl Vault {
-    /// Tells the versions of a path, the oldest first: those of snapshots, and those since the oldest state that is
-    /// promised. What was written and is not in the bucket is none yet.
+    /// Reports the versions of a path, oldest first: those in snapshots, and those since the oldest promised state.
+    /// Changes that are not in the bucket yet are not included.
     ///
     /// # Errors
     /// What the store and the log say.
@@ -103,7 +103,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Whether it was heard to the end.
+    /// Returns whether `teller` listened to the end.
     async fn tell_history(&self, names: &[Vec<u8>], teller: &mut Teller<'_>) -> Result<bool> {
         let states = self.states().await?;
         let oldest = states.oldest().await?;
@@ -118,7 +118,8 @@ impl Vault {
         self.tell_since(&states, &oldest, (names, before), teller).await
     }
 
-    /// Tells the versions since a state, that one's first, unless it is `before`. Whether it was heard to the end.
+    /// Reports the versions since a state, beginning with that state's own unless it equals `before`. Returns whether
+    /// `teller` listened to the end.
     pub(super) async fn tell_since(
         &self,
         states: &States<'_>,
@@ -134,7 +135,7 @@ impl Vault {
         }
         let claim = index.read(|view| view.writer()).await.map_err(Error::from)?;
         let chain = self.kept_chain();
-        // Without a listing each commit is asked for when it was put, and four are read at a time.
+        // Without a listing, the time of each commit takes a request, and four commits are read at a time.
         let listed = chain.listed(head.number).await.map_or_else(
             |error| {
                 tracing::debug!(%error, "the log is read without a listing");
@@ -148,7 +149,7 @@ impl Vault {
         walk.go(links, last, teller).await
     }
 
-    /// The version in a snapshot, unless it is the same as in the one before.
+    /// The version in a snapshot, unless it is the same as the one before.
     async fn version_in(
         &self,
         state: &PastState,
@@ -184,7 +185,7 @@ fn version_of(
 }
 
 impl Walk<'_> {
-    /// Whether it was heard to the end.
+    /// Returns whether `teller` listened to the end.
     async fn go(
         &mut self,
         mut links: Links<'_>,
@@ -211,7 +212,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Applies a commit that concerns the path, and says what it came to.
+    /// Applies a commit that concerns the path, and returns the version that it makes, if any.
     async fn step(
         &mut self,
         link: &ChainedCommit,
@@ -219,7 +220,7 @@ impl Walk<'_> {
     ) -> Result<Option<FileVersion>> {
         let named = named(changes, self.names.last())?;
         let were_there = self.index.read(|view| {
-            // What had no name yet, as an upload under way, was nowhere.
+            // What had no name yet, like an upload under way, did not arrive from anywhere.
             let is_named = |inode: &Inode| inode.nlink > 0;
             let there =
                 named.iter().map(|ino| Ok(view.inode(*ino)?.filter(is_named).map(|_| *ino)));
@@ -232,7 +233,7 @@ impl Walk<'_> {
         let is_written = changes.iter().any(|change| before.is_extent(&change.key));
         let what = match (&before.there, &self.watch.there) {
             (None, None) => return Ok(None),
-            // With a directory on the way it comes without a change of its own.
+            // It may come with a directory on the way, without a change of its own.
             (None, Some((ino, _)))
                 if were_there.contains(&Some(*ino)) || !is_changed(changes, *ino) =>
             {
@@ -264,13 +265,13 @@ impl Walk<'_> {
     }
 }
 
-/// Whether an inode's own record is put.
+/// Whether these changes put the inode's own record.
 fn is_changed(changes: &[Change], ino: InodeNo) -> bool {
     let key = Key::Inode(ino).encode();
     changes.iter().any(|change| change.key == key)
 }
 
-/// Keeps in mind who writes.
+/// Notes who writes from this commit on.
 fn note_claim(claim: &mut Option<WriterClaim>, link: &ChainedCommit) -> log::Result<()> {
     let key = Key::Meta(MetaKey::Writer).encode();
     for record in link.content.header.records.iter().filter(|record| record.key == key) {

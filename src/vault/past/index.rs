@@ -1,4 +1,5 @@
-//! The map as it was: a checkpoint, and over it the commits up to the state, in an index of its own.
+//! The map of a past state: a checkpoint and the commits after it up to that state, in an index of
+//! its own.
 
 use std::path::Path;
 
@@ -11,10 +12,11 @@ use crate::log::{Chain, Head};
 use crate::types::{CommitNo, Hash};
 use crate::vault::{Error, Result};
 
-/// Makes the index of a state in `dir`, which is made or emptied. Nothing changes it any more.
+/// Makes the index of a state in `dir`, which is created or emptied. It does not change any more.
 ///
 /// # Errors
-/// [`Error::Rollback`]: its commit is not the one that later states know (O2); what the chain says.
+/// [`Error::Rollback`] if its commit is not the one that later states know (O2); what the chain
+/// says.
 pub(in crate::vault) async fn index_of(
     state: &PastState,
     chain: &Chain,

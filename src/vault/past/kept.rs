@@ -1,11 +1,11 @@
-//! Commits that were read lie in the cache, where checkpoints find them, too.
+//! Keeps commits that were read in the cache, where checkpoints find them, too.
 
 use bytes::Bytes;
 
 use crate::cache::Cache;
 use crate::log::KeptCommits;
 
-/// The cache, as whoever reads the log knows it.
+/// The cache, as the log's reader sees it.
 #[derive(Debug)]
 pub(super) struct CachedCommits(pub Cache);
 

@@ -1,4 +1,4 @@
-//! Looking back: which state is meant, whether it is still promised (K4), and the map as it was then.
+//! Looking back: which state is meant, whether it is still promised (K4), and the map at that time.
 
 mod copy;
 mod find;

@@ -1,5 +1,5 @@
-//! The version that is brought back when nobody says which: the newest that differs from now. As a rule it is a young one,
-//! so the log is read from the newest checkpoint on, and from an older one only when that does not tell.
+//! The version that is brought back if none is named: the newest that differs from now. It is usually a recent one, so the
+//! log is read from the newest checkpoint on, and from an older one only if that does not tell.
 
 use std::ops::ControlFlow;
 
@@ -28,7 +28,7 @@ impl HistoryEnding {
         self.last = Some(version);
     }
 
-    /// The commit as of which it is other than `now`, if that is known yet. `whole`: no history came before.
+    /// The commit as of which it differs from `now`, if that is known yet. `whole`: the history is complete.
     fn newest_other(&self, now: Option<&Attributes>, whole: bool) -> Option<u64> {
         match (now, &self.last, &self.there[..]) {
             (None, Some(gone), _) if !gone.is_there() => Some(gone.commit.0 - 1),
@@ -39,13 +39,13 @@ impl HistoryEnding {
     }
 }
 
-/// Whether it may be one that was only being written: the state at a checkpoint does not tell.
+/// Whether the version may be one that was still being written: the state at a checkpoint does not tell.
 fn is_part(version: &FileVersion) -> bool {
     matches!(version.what, Happened::Kept(_)) && version.kind == libc::S_IFREG && version.size == 0
 }
 
 impl Vault {
-    /// The newest state in which the path was there, and other than now.
+    /// The newest state in which the path was there and differed from now.
     pub(super) async fn newest_other(
         &self,
         path: &[Vec<u8>],
@@ -88,7 +88,7 @@ impl Vault {
     }
 }
 
-/// Nobody waits.
+/// The error when nobody listens any more.
 const UNHEARD: &str = "nobody waited for it any more; nothing was brought back";
 
 fn noted(ending: &mut HistoryEnding, step: HistoryStep, tell: OnRestore<'_>) -> ControlFlow<()> {

@@ -1,4 +1,4 @@
-//! A state of the past that an open vault looks at, beside what is now.
+//! Past states that an open vault shows beside the current one.
 
 use std::sync::Arc;
 
@@ -16,32 +16,32 @@ use crate::vault::this_machine::make_private;
 use crate::vault::{Error, Fsync, Result};
 use crate::vfs::{Vfs, VfsOptions};
 
-/// The vault as it was; read-only.
+/// A past state of the vault; read-only.
 pub struct Past {
-    /// As a file system, as long as this is there.
+    /// The state as a file system, usable while this lives.
     pub vfs: Vfs,
     /// Which state it is.
     pub as_of: AsOf,
-    /// After what uses it.
+    /// Declared last, so dropped after what uses it.
     _dir: PastDir,
 }
 
 impl Vault {
-    /// What is known of the vault's states, those that are in the bucket.
+    /// What is known of the states in the bucket.
     pub(in crate::vault) async fn states(&self) -> Result<States<'_>> {
         let options = self.options();
         let head = self.head.lock().number;
         States::read(&options.bucket, &options.unlocked.keys, &self.index, head).await
     }
 
-    /// The log, of which what was read is not fetched again.
+    /// The log; commits that were read are not fetched again.
     pub(in crate::vault) fn kept_chain(&self) -> Chain {
         let options = self.options();
         let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
         chain.keeping(Arc::new(CachedCommits(self.cache().clone())))
     }
 
-    /// The map of a state, in an index that is gone with the second.
+    /// The map of a state, in an index that lasts as long as the returned `PastDir`.
     pub(in crate::vault) async fn index_of_past(
         &self,
         state: &PastState,
@@ -54,7 +54,7 @@ impl Vault {
         Ok((index, head, dir))
     }
 
-    /// The names of all snapshots that count, by this machine's clock, and which state each names. Asks nobody.
+    /// The names of all snapshots that count by this machine's clock, with their commits. Asks no store.
     ///
     /// # Errors
     /// What the index says.
@@ -64,7 +64,7 @@ impl Vault {
         Ok(kept.map(|(name, pin)| (name, pin.commit)).collect())
     }
 
-    /// A state as a file system.
+    /// A past state as a file system.
     ///
     /// # Errors
     /// [`Error::NoState`]; what the store and the log say.

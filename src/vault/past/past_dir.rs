@@ -1,4 +1,4 @@
-//! Where indexes lie that are not kept: of states of the past, and of a vault that was opened again (W5).
+//! Directories of temporary indexes: of past states, and of a vault that was opened again (W5).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::crypto;
 use crate::vault::Result;
 use crate::vault::this_machine::make_private;
 
-/// A directory for the index of one state, gone with it.
+/// A directory for the index of one state, removed when this is dropped.
 pub(in crate::vault) struct PastDir(PathBuf);
 
 impl PastDir {
@@ -29,7 +29,7 @@ impl PastDir {
 
 impl Drop for PastDir {
     fn drop(&mut self) {
-        // What stays is removed at the next mount.
+        // If it cannot be removed, the next mount removes it.
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(%error, "an index of the past is not removed");
         }
@@ -39,7 +39,7 @@ impl Drop for PastDir {
 /// In a vault's state directory.
 const PAST: &str = "past";
 
-/// Removes what a vault that was killed left. Its state directory is locked.
+/// Removes what a killed process left. The caller has locked the state directory.
 pub(in crate::vault) fn clear(state_dir: &Path) {
     match fs::remove_dir_all(state_dir.join(PAST)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Brings back what was: by references where that saves moving bytes and V4 allows it, else by copying.
+//! Brings back past files: by references if that saves moving bytes and V4 allows it, otherwise by copying.
 
 use std::collections::HashMap;
 
@@ -14,20 +14,20 @@ use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
 /// Files with several names that are remembered while a directory is brought back.
 pub(super) const LINKS_MAX: usize = 1 << 20;
 
-/// What is to be brought back.
+/// What to bring back.
 #[derive(Clone, Debug)]
 pub struct Restoring {
     /// The names that lead to it from the root.
     pub path: Vec<Vec<u8>>,
-    /// From which state; `None`: the newest that differs from now.
+    /// The state to take it from; `None`: the newest that differs from now.
     pub at: Option<StateAt>,
-    /// To where; `None`: to where it was.
+    /// Where to put it; `None`: where it was.
     pub to: Option<Vec<Vec<u8>>>,
 }
 
 impl Vault {
-    /// Brings a file or directory back as it was. A file that is in its place is replaced, in one transaction; nothing
-    /// else is.
+    /// Brings a file or directory back as it was. A file in its place is replaced, in one transaction; nothing else
+    /// is.
     ///
     /// # Errors
     /// `Error::NotRestored`, `Error::NoState`; what store and disk say. Each file is there whole, or not at all.
@@ -76,7 +76,7 @@ fn not_there(past: &Past) -> String {
     )
 }
 
-/// What is at a path, if anything.
+/// What is at a path; `None` if there is nothing.
 pub(super) async fn look(vfs: &Vfs, names: &[Vec<u8>]) -> Result<Option<Attributes>> {
     let mut seen = vfs.attributes(InodeNo::ROOT).await?;
     for name in names {
@@ -108,7 +108,7 @@ fn may_take_place(source: &Attributes, target: Option<&Attributes>) -> Result<()
     }
 }
 
-/// The directory that these names lead to. Those that are missing are made, as they were if that is known.
+/// The directory that these names lead to. Missing ones are made, as they were in `model` if that has them.
 pub(super) async fn make_parents(
     live: &Vfs,
     model: Option<&Vfs>,
@@ -133,7 +133,7 @@ pub(super) async fn make_parents(
     Ok(parent.ino)
 }
 
-/// Anything but a directory.
+/// Copies anything but a directory.
 pub(super) async fn copy_node(
     copying: &mut Copying<'_>,
     source: &Attributes,
@@ -152,13 +152,13 @@ pub(super) async fn copy_node(
 
 /// A directory that is being filled.
 struct RestoredLevel {
-    /// With a slash at its end.
+    /// Relative path that ends with a slash; empty at the top.
     path: Vec<u8>,
     source: Attributes,
     made: InodeNo,
 }
 
-/// A directory with all that is in it, one after the other. The times of a directory are set when it is full.
+/// Copies a directory with all that is in it, one entry after the other. A directory's times are set when it is full.
 async fn copy_tree(
     copying: &mut Copying<'_>,
     source: &Attributes,

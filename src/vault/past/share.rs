@@ -1,4 +1,4 @@
-//! What is brought back without moving its bytes: by references to packs that the old state holds in the bucket (V4).
+//! Brings back content without moving its bytes, by references to packs that the old state holds in the bucket (V4).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use crate::types::{CommitNo, Extent, MIB, PackId};
 use crate::upload::pack_object;
 use crate::vault::Result;
 
-/// Shorter ones are copied: they lie in packs with much else, which could never be emptied for the sake of one of them, as
-/// a pack's footer knows only the files that it was written for.
+/// Shorter extents are copied. They share packs with much else, and such a pack could never be emptied, since its footer only
+/// knows the files that it was written for.
 const WORTH_IT: u64 = MIB;
-/// Packs that are asked for at once.
+/// How many packs are asked for at once.
 const PARALLEL: usize = 16;
-/// Packs that are remembered to be there.
+/// How many packs are remembered.
 const KNOWN: usize = 1 << 16;
 
-/// How references of one state are taken over.
+/// Decides which references of a state can be reused.
 pub(in crate::vault) struct Sharing {
     bucket: Bucket,
     commit: CommitNo,
     keys: Keys,
-    /// How long packs are; `None`: it is not there.
+    /// The length of each pack asked for; `None`: it is not there.
     packs: HashMap<PackId, Option<u64>>,
-    /// It is not promised any more, or packs of it are just deleted: from now on bytes are copied.
+    /// The state is no longer promised, or packs of it are being deleted: from now on bytes are copied.
     is_over: bool,
 }
 
 impl Sharing {
-    /// Of the state after this commit.
+    /// For the state after `commit`.
     pub(in crate::vault) fn of(bucket: Bucket, keys: Keys, commit: CommitNo) -> Self {
         Self { bucket, commit, keys, packs: HashMap::new(), is_over: false }
     }
 
-    /// A transaction was refused.
+    /// Stops sharing: a transaction was refused.
     pub(in crate::vault) fn end(&mut self) {
         self.is_over = true;
     }
 
-    /// Those of these records that can be shared: the packs are there. It asks for each pack once: a reference to what
-    /// somebody deleted would be found out only when it is read, and by then the file may have replaced a good one.
+    /// The records of `list` that can be shared because their packs are there. Each pack is asked for once: a reference to a
+    /// deleted one would be noticed only when read, and by then the file may have replaced a good one.
     pub(in crate::vault) async fn choose(
         &mut self,
         list: &[(u64, Extent)],
@@ -51,7 +51,7 @@ impl Sharing {
         if self.is_over {
             return Ok(Vec::new());
         }
-        // What an older key opens is sealed anew: a rotation is to come to an end.
+        // Extents of an older key are sealed anew, so that a rotation can be completed.
         let epoch = self.keys.epoch();
         let long = |(_, extent): &&(u64, Extent)| {
             extent.length >= WORTH_IT && extent.reference.epoch == epoch
@@ -87,8 +87,8 @@ impl Sharing {
         Ok(list.iter().filter(long).filter(is_there).cloned().collect())
     }
 
-    /// V4, asked in the transaction: the state is promised still. The horizon counts as appended, so this holds until a run of
-    /// K5 freezes what it dooms, and the append is refused if it has.
+    /// V4, checked in the transaction: whether the state is still promised. The horizon counts as appended, so the answer
+    /// holds until a run of K5 freezes packs, and then the append is refused.
     pub(in crate::vault) fn may(&self, draft: &Draft<'_>) -> index::Result<bool> {
         let passed = draft.horizon()?.map_or(CommitNo(0), |horizon| horizon.commit);
         Ok(passed <= self.commit || draft.pins()?.iter().any(|(_, pin)| pin.commit == self.commit))

@@ -1,21 +1,22 @@
-//! What is told of a path's past.
+//! What is reported of a path's past.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use crate::types::{CommitNo, Timestamp};
 
-/// Programs empty a file, and then write it: what is empty for so long at most was being written.
+/// Programs empty a file and then write it. A file that is empty for no longer than this counts as
+/// being written.
 const BEING_WRITTEN: Duration = Duration::from_mins(1);
 
 /// What happened to a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// It was so in the oldest state that is kept, or in this snapshot.
+    /// It was so in the oldest state that is kept, or in the named snapshot.
     Kept(Option<String>),
-    /// It came to be.
+    /// It was created.
     Created,
-    /// What was somewhere else, or has another name too, got this one.
+    /// Something that was elsewhere, or has another name too, got this name.
     Arrived,
     /// It was written, or replaced.
     Written,
@@ -28,9 +29,9 @@ pub enum Happened {
 /// A version of a path, or its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileVersion {
-    /// The commit from which on it was so.
+    /// The commit since which it is so.
     pub commit: CommitNo,
-    /// When that was put, by the store's clock.
+    /// When that commit was put, by the store's clock.
     pub time: Timestamp,
     /// What happened.
     pub what: Happened,
@@ -38,35 +39,35 @@ pub struct FileVersion {
     pub kind: u32,
     /// Length in bytes.
     pub size: u64,
-    /// What people call the machine that wrote it, if that is known.
+    /// The host name of the machine that wrote it, if known.
     pub host: Option<String>,
 }
 
 impl FileVersion {
-    /// Whether the path is there from then on.
+    /// Whether the path exists from then on.
     pub fn is_there(&self) -> bool {
         !matches!(self.what, Happened::Left | Happened::Deleted)
     }
 }
 
-/// How far a look through the log has come; `Break` ends it.
+/// Called with the progress of a walk through the log; `Break` ends it.
 pub type OnHistory<'a> = &'a mut (dyn FnMut(HistoryStep) -> ControlFlow<()> + Send);
 
-/// What a look through the log tells.
+/// A step of a walk through the log.
 #[derive(Clone, Debug)]
 pub enum HistoryStep {
-    /// A version, the oldest first.
+    /// A version; the oldest comes first.
     Version(FileVersion),
-    /// More commits were read: so many of so many.
+    /// More commits were read.
     Read {
-        /// Until now.
+        /// Commits read so far.
         commits: u64,
-        /// In all.
+        /// Commits to read in all.
         of: u64,
     },
 }
 
-/// Tells versions, each once it is known what came next.
+/// Reports versions, each once it is known what came next.
 pub(super) struct Teller<'a> {
     tell: OnHistory<'a>,
     held: Option<FileVersion>,
@@ -77,7 +78,7 @@ impl<'a> Teller<'a> {
         Self { tell, held: None }
     }
 
-    /// A version that follows the one before. One that was only being written is told as a part of it.
+    /// Takes the next version. One that was only being written is merged into it.
     pub(super) fn version(&mut self, mut next: FileVersion) -> ControlFlow<()> {
         match self.held.take() {
             Some(before) if is_being_written(&before, &next) => next.what = before.what,
@@ -92,10 +93,10 @@ impl<'a> Teller<'a> {
         (self.tell)(HistoryStep::Read { commits, of })
     }
 
-    /// There is no other.
+    /// Reports the last version.
     pub(super) fn end(mut self) {
         if let Some(last) = self.held.take() {
-            // It is the end in any case.
+            // It ends here anyway.
             let _ = (self.tell)(HistoryStep::Version(last));
         }
     }
