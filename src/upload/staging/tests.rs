@@ -52,7 +52,8 @@ fn open_and_closed_packs_are_read_alike() {
     drop(hold);
 }
 
-/// As by a panic of whoever fills it: nobody would close it, and whoever waits for what refers to it would wait for ever.
+/// As after a panic of its writer: nobody would close the pack, and a caller that waits for what refers to it would wait
+/// forever.
 #[test]
 fn j6_a_pack_that_is_given_up_open_poisons_if_anything_refers_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,13 +147,13 @@ fn j7_a_pack_without_a_good_footer_is_cut_after_the_last_extent_referred_to() {
         assert_eq!(staging.length(id(n)), Some(20));
     }
     assert_eq!(staging.length(id(2)), Some(17 + 8));
-    // What was cut off it is confirmed, and asked of the bucket.
+    // What was cut off it is confirmed, and is read from the bucket.
     assert!(staging.read(id(3), 12..400).unwrap().is_none());
     assert!(!staging.contains(id(4)), "nothing refers to it");
     assert_eq!(staging.usage().used, 20 + 20 + 25);
-    // What is not here is taken to be in the bucket: a copied reference is no error.
+    // A pack that is not here is taken to be in the bucket: a copied reference is no error.
     assert!(staging.appending(Seq(2), &[id(4)]).unwrap().is_empty());
-    // Interrupted and repeated it comes to the same.
+    // Interrupted and repeated, recovery has the same result.
     let again = open(&dir).recover(&referred, &TestFooters).unwrap();
     assert_eq!((again.whole, again.mended, again.removed), (3, 0, 0));
     let too_far = HashMap::from([(id(1), upto(4 * KIB))]);

@@ -1,4 +1,4 @@
-//! C1, C4, C5, W1: the process dies after any step of the pipeline, and another goes on.
+//! C1, C4, C5, W1: the process dies after any step of the pipeline, and another one goes on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn copy(from: &Path, to: &Path) {
 
 fn moment(step: PipelineStep, local: &Path, memory: &MemoryStore) -> Moment {
     let dir = tempfile::tempdir().unwrap();
-    // In this order: what the first copy refers to, the later ones have, whatever goes on meanwhile.
+    // In this order: what the first copy refers to, the later ones have, whatever happens meanwhile.
     copy(&local.join("journal"), &dir.path().join("journal"));
     copy(&local.join("staging"), &dir.path().join("staging"));
     let object = |name: String| memory.peek(&name).map(|bytes| (name, bytes));
@@ -61,7 +61,7 @@ impl Footers for AnyFooter {
     }
 }
 
-/// What the log holds: its end, and the hashes of its transactions in order. What these refer to must be in the bucket.
+/// The log's end, and the hashes of its transactions in order. What these refer to must be in the bucket.
 async fn read_log(bucket: &Bucket, keys: &Keys, memory: &MemoryStore) -> (LogEnd, Vec<Hash>) {
     let chain = Chain::new(bucket.clone(), keys.clone());
     let (mut recent, mut hashes) = (Vec::new(), Vec::new());
@@ -168,7 +168,7 @@ async fn c5_the_process_may_die_after_any_step_and_nothing_is_lost_or_sent_twice
     *place.lock() = Some((rig.dir.path().to_owned(), rig.store.clone()));
     for round in 0..3 {
         let n = round * 10;
-        // A moment is not taken in the middle of this: the files are copied one after the other.
+        // No moment is taken in the middle of this: the files are copied one after the other.
         let one_at_a_time = place.lock();
         let (shared, hold) = rig.pack(n + 1, 3000);
         rig.publish(n + 1, &[n + 1], 1000);

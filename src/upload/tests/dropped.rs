@@ -1,4 +1,4 @@
-//! Packs that nothing refers to any more before they were sent.
+//! Packs that lose all references before they were sent.
 
 use super::rig::*;
 use crate::log::Journal;
@@ -24,7 +24,7 @@ fn puts(rig: &Rig) -> Vec<String> {
     puts.map(|request| request.name).filter(|name| name.starts_with("pack/")).collect()
 }
 
-/// Nothing runs but the barrier: the store is away from the beginning.
+/// Only the barrier runs: the store is away from the beginning.
 #[tokio::test]
 async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     let rig = Rig::new();
@@ -39,12 +39,12 @@ async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     assert!(rig.staging.contains(id(2)), "its copy refers to it");
     let usage = rig.staging.usage();
     assert_eq!((usage.unsent_packs, usage.used), (1, (SIZE + FOOTER.len()) as u64));
-    // Said durably before it is done.
+    // The note is durable before the pack is removed.
     let steps = rig.steps.lock().clone();
     let at = |step| steps.iter().position(|done| *done == step).unwrap();
     assert!(at(PipelineStep::DropsNoted) < at(PipelineStep::BarrierWritten));
     assert!(at(PipelineStep::BarrierWritten) < at(PipelineStep::PackDropped));
-    // A late reference would be a loss: it is an error.
+    // A late reference would be a loss, so it is an error.
     assert!(matches!(rig.staging.appending(Seq(99), &[id(1)]), Err(Error::Gone(_))));
     remove(&rig, 3, 1);
     let last = rig.touch(98);
@@ -56,7 +56,7 @@ async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     assert_eq!(rig.logged().iter().sum::<usize>(), 8);
 }
 
-/// Taken out of the queue, and not noted yet; then there was no room for the note.
+/// The pack is out of the queue and not noted yet; then there is no room for the note.
 #[tokio::test]
 async fn c4_nothing_refers_to_what_is_about_to_be_dropped() {
     let rig = Rig::new();
@@ -73,7 +73,7 @@ async fn c4_nothing_refers_to_what_is_about_to_be_dropped() {
     assert!(table.lock().has_queue() && !table.lock().has_dead(), "sent");
 }
 
-/// What is open, held or on its way is not touched; it is later, or not at all.
+/// A pack that is open, held or on the wire is not dropped; it is later, or not at all.
 #[tokio::test]
 async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
     let rig = Rig::new();
@@ -100,7 +100,8 @@ async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
     assert_eq!(puts(&rig), [crate::upload::pack_object(id(3))]);
 }
 
-/// A commit that shows a file whose pack was dropped shows its removal too: no state of the bucket lacks anything.
+/// A commit that shows a file whose pack was dropped shows its removal, too: no state of the bucket lacks
+/// anything.
 #[tokio::test]
 async fn c1_a_commit_holds_all_of_a_dropped_packs_life() {
     let rig = Rig::new();
@@ -157,7 +158,7 @@ async fn j3_a_journal_that_goes_on_knows_what_was_dropped() {
     assert_eq!([1, 2, 3].map(|upto| table.sendable(Seq(upto)).0), [0, 0, 3]);
 }
 
-/// What lies too far apart is sent as ever.
+/// A pack whose first and last reference lie too far apart is sent as usual.
 #[tokio::test]
 async fn c1_a_life_that_does_not_fit_into_a_commit_is_sent() {
     let rig = Rig::new();

@@ -1,4 +1,4 @@
-//! J2, J6, J7: what a barrier promises, when the power goes or an fsync fails.
+//! J2, J6, J7: what a barrier promises when the power fails or an fsync does.
 
 use crate::log::NOTHING_NOTED;
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ pub(super) fn local_of(
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An extent's bytes, so that nothing else passes for it.
+/// The bytes of an extent, unlike those of any other.
 fn extent(pack: PackId, end: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let seed = u64::from(pack.0[1]) << 40 | u64::from(pack.0[0]) << 48 | end;
@@ -67,8 +67,8 @@ fn extent(pack: PackId, end: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes packs and publishes what is in them, with barriers between and beside; returns the last transaction that was
-/// durable before the power went, and all references.
+/// Writes packs and publishes what is in them, with barriers between and beside. Returns the last transaction that was
+/// durable before the power was cut, and all references.
 async fn work(local: &Local, dice: &mut StdRng) -> (Seq, HashMap<(PackId, u64), usize>) {
     let mut extents = HashMap::new();
     let mut open: Vec<(OpenPack, PackHold)> = Vec::new();
@@ -127,7 +127,7 @@ impl Footers for GoodFooters {
     }
 }
 
-/// The power comes back: J3 as the vault does it, then recovery.
+/// After a power cut: J3 as the vault applies it, then recovery.
 fn reopen(keys: &Keys, cut: &PowerCut, extents: &HashMap<(PackId, u64), usize>, seed: u64) -> Seq {
     let dir = tempfile::tempdir().unwrap();
     let disk = cut.after(dir.path(), seed);
@@ -191,7 +191,7 @@ async fn j2_packs_and_their_directory_then_the_barrier() {
     let _hold = local.staging.hold(id(1));
     one.append(b"extent").unwrap();
     local.journal.append(&transaction(1, &[(id(1), 6)])).unwrap();
-    // Nothing refers to this one: a barrier is not slowed by a stream that is being written.
+    // Nothing refers to this one: a stream that is being written does not slow a barrier.
     let mut two = local.staging.create(id(2)).unwrap();
     two.append(b"extent").unwrap();
     local.barrier.sync_all().await.unwrap();
@@ -243,7 +243,7 @@ async fn j2_everything_is_synced_after_a_while() {
     local.journal.append(&transaction(1, &[])).unwrap();
     until("it is durable", || local.journal.durable() == Seq(1)).await;
     let mut durable = local.barrier.subscribe();
-    // It is told a moment after it is so.
+    // The watch fires a moment later.
     tokio::time::timeout(SOON, durable.wait_for(|seq| *seq == Seq(1))).await.unwrap().unwrap();
     local.journal.append(&transaction(2, &[])).unwrap();
     durable.changed().await.unwrap();
@@ -287,7 +287,7 @@ async fn j6_after_a_failed_fsync_everything_refuses_and_nothing_is_sent() {
         local.journal.append(&transaction(1, &packs)).unwrap();
         local.disk.fail_syncs();
         assert!(local.barrier.sync(Seq(1)).await.is_err());
-        // A second fsync would succeed, as Linux's do: it must not be asked.
+        // A second fsync would succeed, as Linux's do: it must not be tried.
         let again = local.barrier.sync(Seq(1)).await;
         assert!(matches!(again, Err(Error::Poisoned(_))), "{again:?}");
         assert!(local.journal.append(&transaction(2, &[])).is_err());
@@ -314,7 +314,7 @@ async fn j6_a_poisoned_uploader_sends_nothing_more() {
     let synced = uploader.sync(Seq(1), SOON).await;
     assert!(matches!(synced, Err(Error::Poisoned(reason)) if reason == "a write failed"));
     assert_eq!(uploader.status().poisoned.as_deref(), Some("a write failed"));
-    // So long that each would have been sent several times.
+    // Long enough that each would have been sent several times.
     tokio::time::sleep(4 * quick().linger).await;
     assert!(rig.faulty.take_requests().is_empty());
     assert_eq!(uploader.confirmed(), Seq(0));

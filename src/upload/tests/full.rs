@@ -1,4 +1,4 @@
-//! J8: a disk that is full, by others or by us, holds up what needs room, and nothing else; nothing is lost.
+//! J8: a full disk, filled by others or by us, holds up what needs room, and nothing else; nothing is lost.
 
 use std::time::Duration;
 
@@ -29,25 +29,25 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     rig.file(2, 2000);
     let (mut pack, hold) = rig.pack(3, 1000);
     disk.fill();
-    // What was written before it was known goes on in memory, and is read from there.
+    // What was written before the disk was known to be full goes on in memory, and is read from there.
     assert_eq!(pack.append(&vec![7; 300_000]).unwrap(), 1000);
     assert_eq!(pack.append(b"end").unwrap(), 301_000);
     let read = rig.staging.read(id(3), 999..1002).unwrap().unwrap();
     assert_eq!(read[..], [3, 7, 7]);
     assert_eq!(rig.staging.read(id(3), 300_999..301_003).unwrap().unwrap(), "\u{7}end");
     assert!(matches!(rig.staging.read(id(3), 0..301_004), Err(Error::Short { .. })));
-    // J1: no transaction refers to it before it is written.
+    // J1: no transaction may refer to it before it is written.
     let late = transaction(3, &[(id(3), 301_003)]);
     assert!(is_full(&rig.journal.append(&late)));
     assert!(is_full(&rig.journal.append_for(&late, RoomClass::FreesRoom)));
     pack.close(FOOTER).unwrap();
     assert!(matches!(rig.staging.reserve(1).await, Err(Error::Full)));
-    // Nor is there room for other changes, once what is left is used up; but for those that free some.
+    // Once what is left is used up, there is room only for changes that free some.
     while rig.journal.append(&transaction(9, &[])).is_ok() {}
     let (seq, _) = rig.journal.append_for(&transaction(4, &[]), RoomClass::FreesRoom).unwrap();
     rig.barrier.sync(seq).await.unwrap();
     assert_eq!(rig.journal.durable(), seq);
-    // The store comes back: what is here is sent, and noted, with the disk still full.
+    // The store comes back: what is here is sent and noted, with the disk still full.
     rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
     until("it is noted", || rig.journal.durable_noted().upto() == seq).await;
@@ -113,7 +113,7 @@ async fn j8_a_barrier_without_room_promises_nothing_and_is_made_when_there_is() 
             last = seq;
         }
     }
-    // What the last transaction had no room in is theirs.
+    // They take the room that was too little for the last transaction.
     assert!(before.into_iter().any(|mark| is_full(&rig.journal.sync_data(mark).map(drop))));
     assert!(matches!(rig.barrier.sync_all().await, Err(Error::Full)));
     assert!(rig.journal.durable() < last);

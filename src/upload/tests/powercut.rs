@@ -1,4 +1,4 @@
-//! A disk whose power is cut at a chosen step: what was not fsynced is there, partly there, or not.
+//! A disk whose power is cut at a chosen step: what was not fsynced is there, partly there, or not there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,14 +11,14 @@ use rand::{Rng, SeedableRng};
 
 use crate::os::{Disk, DiskFile, survivor};
 
-/// Contents of a file, and what of it is durable.
+/// The content of a file, and how much of it is durable.
 #[derive(Clone, Debug, Default)]
 struct Contents {
     now: Vec<u8>,
     durable: Vec<u8>,
 }
 
-/// The names of a directory, each with its file: now, and as of the last fsync of the directory.
+/// The names in a directory with their files: now, and at the last fsync of the directory.
 #[derive(Clone, Debug, Default)]
 struct Names {
     now: BTreeMap<String, usize>,
@@ -40,7 +40,7 @@ struct State {
     world: World,
     steps: usize,
     cut_at: Option<usize>,
-    /// What was at the moment of the cut.
+    /// The state at the moment of the cut.
     cut: Option<World>,
     fail_syncs: bool,
 }
@@ -95,7 +95,8 @@ impl PowerCut {
         state
     }
 
-    /// What is there when the power comes back: staging's directory, and the journal's files in a real one.
+    /// What is there when the power comes back: staging's directory, with the journal's files in a real
+    /// one.
     pub(super) fn after(&self, journal: &Path, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let state = self.state.lock();

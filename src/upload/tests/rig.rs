@@ -1,4 +1,4 @@
-//! A small vault's worth of rooms around the uploader.
+//! The rooms around the uploader, as in a small vault.
 
 use crate::log::{Ground, NOTHING_NOTED};
 use std::ops::Deref;
@@ -41,7 +41,7 @@ pub(super) fn quick() -> UploadLimits {
     }
 }
 
-/// A transaction that puts one inode, whose content is in these packs (the first `end` bytes of each).
+/// A transaction that puts one inode, whose content is in the first `end` bytes of each of these packs.
 pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
     let mut changes = Vec::new();
     for (n, (pack, end)) in packs.iter().enumerate() {
@@ -73,7 +73,7 @@ pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
     Transaction::new(changes)
 }
 
-/// The rooms around the uploader. What survives a restart is outside: directory, store, keys.
+/// The rooms around the uploader. What survives a restart is in `Ground`: directory, store, keys.
 pub(super) struct Rig {
     ground: Ground,
     pub(super) staging: Staging,
@@ -81,7 +81,7 @@ pub(super) struct Rig {
     pub(super) barrier: Barrier,
     pub(super) steps: Arc<Mutex<Vec<PipelineStep>>>,
     watched: StepObserver,
-    /// Objects that the cache was given.
+    /// Objects that were given to the cache.
     pub(super) adopted: Arc<Mutex<Vec<String>>>,
     pub(super) fenced: Arc<Mutex<Vec<CommitNo>>>,
     pub(super) confirmed: Arc<Mutex<Vec<Seq>>>,
@@ -91,7 +91,7 @@ pub(super) fn keys() -> Keys {
     Keys::derive(&MasterKey::generate(), VaultId([7; 16]), KeyEpoch(1))
 }
 
-/// Of a journal in `dir`.
+/// Options for a journal in `dir`.
 pub(super) fn journal_options(keys: &Keys, staging: &Staging, dir: &Path) -> JournalOptions {
     JournalOptions {
         keys: keys.clone(),
@@ -119,7 +119,7 @@ impl Rig {
         Self::observed(budget, sync_every, |_| ())
     }
 
-    /// `observer` is called after each step, on the task that made it.
+    /// `observer` is called after each step, in the task that made it.
     pub(super) fn observed(
         budget: u64,
         sync_every: Duration,
@@ -129,7 +129,7 @@ impl Rig {
         Self::placed(tempfile::tempdir().unwrap(), limits, false, sync_every, observer)
     }
 
-    /// In a directory of the caller's; with the journal in staging's accounts, if asked.
+    /// In a directory of the caller's; the journal shares staging's accounts if `counts_journal`.
     pub(super) fn placed(
         dir: tempfile::TempDir,
         limits: StagingLimits,
@@ -203,7 +203,7 @@ impl Rig {
         Uploader::start(parts, hooks, limits, self.watched.clone())
     }
 
-    /// An open pack with so many bytes, and a hold on it.
+    /// An open pack with `bytes` bytes, and a hold on it.
     pub(super) fn pack(&self, n: u16, bytes: usize) -> (OpenPack, PackHold) {
         let mut pack = self.staging.create(id(n)).unwrap();
         let hold = self.staging.hold(id(n));
@@ -211,7 +211,7 @@ impl Rig {
         (pack, hold)
     }
 
-    /// A closed pack of so many bytes, published by a transaction of its own.
+    /// A closed pack of `bytes` bytes, published by its own transaction.
     pub(super) fn file(&self, n: u16, bytes: usize) -> Seq {
         let (pack, hold) = self.pack(n, bytes);
         let seq = self.publish(n, &[n], bytes);
@@ -230,7 +230,7 @@ impl Rig {
         self.publish(ino, &[], 0)
     }
 
-    /// How many transactions the log in the bucket holds, each commit in order; and of each commit how many.
+    /// For each commit in the bucket's log, in order, how many transactions it holds.
     pub(super) fn logged(&self) -> Vec<usize> {
         let names = self.store.names();
         let commits = names.iter().filter_map(|name| name.strip_prefix("log/"));

@@ -13,7 +13,7 @@ use crate::upload::{Error, pack_object};
 
 const MANY: usize = 2 << 20;
 
-/// Every put in order, and of each object the last only (attempts at it collapse).
+/// All puts in order; repeated attempts at an object count once, at the last.
 fn puts(rig: &Rig) -> Vec<String> {
     let requests = rig.faulty.take_requests();
     requests.into_iter().filter(|r| r.verb == Verb::Put).map(|r| r.name).collect()
@@ -23,7 +23,7 @@ fn puts(rig: &Rig) -> Vec<String> {
 async fn c1_data_before_pointer() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    // The pack of the first transaction is still open; the second needs nothing.
+    // The pack of the first transaction is still open; the second needs no pack.
     let (pack, hold) = rig.pack(1, 1000);
     rig.publish(1, &[1], 1000);
     drop(hold);
@@ -111,7 +111,7 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     rig.faulty.inject(On::next(Verb::Put, "pack/").always(), slow);
     let limits = crate::upload::UploadLimits { parallel: 1, ..quick() };
     let uploader = rig.uploader(limits).await;
-    // One transaction that refers to all of them: no commit says how far it is.
+    // One transaction refers to all of them, so no commit shows progress.
     let packs: Vec<u16> = (1..=6).collect();
     for n in &packs {
         let (pack, hold) = rig.pack(*n, MANY);
@@ -355,8 +355,8 @@ async fn c2_what_is_no_commit_stops_uploads_until_it_is_gone_and_is_named() {
 
 #[tokio::test]
 async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extents_are_in_it() {
-    // What the bucket has may be longer, end otherwise, or differ in what nothing refers to (this disk may have changed
-    // that); but not in the extents that are needed.
+    // The bucket's object may be longer, end otherwise, or differ in what nothing refers to (this disk may have changed
+    // that), but not in the extents that are needed.
     let ours = [vec![1; 1000], FOOTER.to_vec()].concat();
     let longer = [vec![1; 1000], vec![9; 500], b"<another footer>".to_vec()].concat();
     let (mut elsewhere, mut stranger) = (ours.clone(), ours.clone());
@@ -402,7 +402,7 @@ impl crate::upload::Footers for NoFooters {
     }
 }
 
-/// How many packs are on the wire at once, when all of these wait and the store takes its time.
+/// How many packs are on the wire at once while all of these wait and the store is slow.
 async fn at_once(sizes: &[usize]) -> u64 {
     let rig = Rig::new();
     let slow = Fault::Delays(Duration::from_millis(200));
@@ -478,7 +478,7 @@ async fn thousands_of_small_transactions_are_few_commits() {
     assert!(rig.logged().len() <= 20, "{:?}", rig.logged());
 }
 
-/// The first time that this step is done, its task panics.
+/// A rig whose task panics the first time that this step is done.
 fn panics_at(at: PipelineStep) -> Rig {
     let is_first = std::sync::atomic::AtomicBool::new(true);
     Rig::observed(64 * MIB, Duration::from_millis(150), move |step| {

@@ -60,7 +60,7 @@ async fn j8_zeros_ahead_count_and_leave_half_of_the_budget_alone() {
         let have = on_disk().iter().filter(|length| **length > 5_500).count();
         assert!(have > 2 && have < 10, "{have} packs have zeros, round {round}");
     }
-    // Over their zeros, and beyond.
+    // Over their zeros, and beyond them.
     packs[0].0.append(&[7; 4_000]).unwrap();
     packs[1].0.append(&[7; 9_000]).unwrap();
     counts("written over");

@@ -1,4 +1,4 @@
-//! Changes of the keys over a store that fails at each step. Recovery keys stand in for passphrases: they cost nothing.
+//! Changes of the keys over a store that fails at each step. Recovery keys stand in for passphrases: they take no work.
 
 use crate::crypto::random;
 use crate::store::{Error as StoreError, Fault, On, Verb};
@@ -58,7 +58,7 @@ async fn k6_a_change_is_a_new_generation_and_what_was_before_goes() {
     assert!(!one.opens(&world).await && two.opens(&world).await);
     assert_eq!(superblocks(&world), ["superblock/0000000000000003"]);
     assert_eq!(vault.key_slots().await.unwrap().0[0].id, two.slot.id());
-    // The last stays; what is not there cannot go.
+    // The last slot cannot be removed, nor one that is not there.
     for id in [two.slot.id(), one.slot.id()] {
         let refused = vault.change_keys(&KeyChange::Remove(id)).await.unwrap_err();
         assert!(refused.to_string().contains("nothing was changed"), "{refused}");
@@ -75,8 +75,8 @@ async fn k6_a_change_is_a_new_generation_and_what_was_before_goes() {
     assert!(matches!(refused, Err(Error::ReadOnlyMount)));
 }
 
-/// A lost reply, a store that fails, and one that ends in the middle: at least one of the two secrets opens the vault, and
-/// once it was said that it is done, only the new one.
+/// With a lost reply, a failing store, or a process that ends in the middle, at least one of the two secrets opens the
+/// vault. Once the change is confirmed, only the new one does.
 #[tokio::test(flavor = "multi_thread")]
 async fn k6_whatever_fails_one_of_the_two_secrets_opens_the_vault() {
     let denied = || {
@@ -110,7 +110,7 @@ async fn k6_whatever_fails_one_of_the_two_secrets_opens_the_vault() {
                 assert_eq!(opens, (false, true), "{verb:?} {fault:?} {skip}");
                 assert_eq!(done.trouble.len(), superblocks(&world).len() - 1, "{:?}", done.trouble);
             }
-            // Asked for again, it is done, or was.
+            // Asked for again, the change is made, or is found made.
             let again = vault.change_keys(&two.instead_of(&one)).await.unwrap();
             assert_eq!(again.trouble, Vec::<String>::new());
             assert_eq!((one.opens(&world).await, two.opens(&world).await), (false, true));
@@ -119,14 +119,15 @@ async fn k6_whatever_fails_one_of_the_two_secrets_opens_the_vault() {
     }
 }
 
-/// A store that took it well, and gives back other bytes: it counts for nobody, and what opened the vault before stays.
+/// A store that accepts the put but returns other bytes: the new superblock does not count, and what opened the vault
+/// before stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn k6_a_superblock_that_does_not_come_back_as_it_was_written_takes_the_place_of_none() {
     let world = World::new().await;
     let vault = world.open("a").await;
     let (one, two) = (Held::new(&world).await, Held::new(&world).await);
     vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
-    // The first one asked for is that of now; then the new one.
+    // The first GET is of the current superblock, the second of the new one.
     let on = On::next(Verb::Get, "superblock/").after(1).times(u32::MAX);
     world.faulty.inject(on, Fault::FlipsBit);
     let refused = vault.change_keys(&two.instead_of(&one)).await.unwrap_err();
@@ -135,7 +136,7 @@ async fn k6_a_superblock_that_does_not_come_back_as_it_was_written_takes_the_pla
     assert_eq!(superblocks(&world).len(), 2, "the one before is still there");
 }
 
-/// The store kept half, and whoever put it ended then: nobody is shut out, and the next change does away with it.
+/// The store kept half of a put, and its writer ended then: nobody is shut out, and the next change removes the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn k6_a_superblock_that_ends_early_takes_the_place_of_none() {
     let world = World::new().await;
@@ -155,14 +156,14 @@ async fn k6_a_superblock_that_ends_early_takes_the_place_of_none() {
     assert!(!one.opens(&world).await && two.opens(&world).await);
     assert_eq!(superblocks(&world), [name(6)]);
     crate::vault::tests::kill(vault).await;
-    // None that a change can have left.
+    // Superblocks that no change can have left.
     for generation in [30, u64::MAX] {
         world.store.plant(&name(generation), "");
         let refused = world.try_open(machine("c")).await.err().unwrap();
         assert!(refused.to_string().starts_with(&name(generation)), "{refused}");
         world.store.steal(&name(generation)).unwrap();
     }
-    // One that counted, and is damaged: what was before is not taken for it, as the log names it.
+    // One that counted and is damaged: the one before is not taken instead, as the log names the damaged one.
     let newest = world.store.steal(&name(6)).unwrap();
     world.store.plant(&name(6), newest.slice(..newest.len() / 2));
     assert!(matches!(world.try_open(machine("c")).await, Err(Error::Superblock { .. })));
@@ -173,8 +174,8 @@ async fn k6_a_superblock_that_ends_early_takes_the_place_of_none() {
     }
 }
 
-/// Two writers at once: one has the claim, the other does not know yet that it lost it. Each change that was said to be
-/// done counts.
+/// Two writers at once: one has the claim, the other does not know yet that it lost it. Every change that was confirmed
+/// counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn k6_a_superblock_that_came_between_is_begun_with_again() {
     let world = World::new().await;
@@ -182,7 +183,7 @@ async fn k6_a_superblock_that_came_between_is_begun_with_again() {
     let (one, two, three) =
         (Held::new(&world).await, Held::new(&world).await, Held::new(&world).await);
     vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
-    // The other's: put between our look and our put; and once more beyond a number that is free again.
+    // The other's superblock comes between our look and our put; and once more at a number that is free again.
     let master = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, None, &master).await.unwrap();
     let before = superblock::newest(&world.bucket, &unlocked).await.unwrap();
@@ -215,7 +216,8 @@ async fn k6_a_superblock_that_came_between_is_begun_with_again() {
     assert!(three.opens(&world).await);
 }
 
-/// The old superblock put back: refused on a machine that never saw the vault, too, as the log names the newer one.
+/// An old superblock is put back: it is refused even on a machine that never saw the vault, as the log names the newer
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn o1_an_old_superblock_that_is_put_back_is_refused() {
     let world = World::new().await;
@@ -225,7 +227,7 @@ async fn o1_an_old_superblock_that_is_put_back_is_refused() {
     let old = superblocks(&world).remove(0);
     let bytes = world.store.peek(&old).unwrap();
     vault.change_keys(&two.instead_of(&one)).await.unwrap();
-    // As after kill -9: nothing is committed any more.
+    // As after kill -9: nothing more is committed.
     crate::vault::tests::kill(vault).await;
     world.store.steal(&superblocks(&world)[0]).unwrap();
     world.store.plant(&old, bytes);
@@ -259,7 +261,7 @@ async fn a_note_shows_to_the_owner_alone_and_a_slot_without_one_is_as_old_as_the
     assert!(!bytes.windows(4).any(|window| window == b"Anna"));
     let (slots, _) = vault.key_slots().await.unwrap();
     assert_eq!(slots[0].label, "Anna's laptop");
-    // Other keys: the note does not open, and the slot is there all the same.
+    // With other keys the note does not open, but the slot is still there.
     let keys =
         Keys::derive(&MasterKey::from_bytes(random()), unlocked.vault, unlocked.keys.epoch());
     assert!(longest.note(&keys).is_none() && bare.note(&unlocked.keys).is_none());
@@ -284,11 +286,11 @@ async fn o1_who_read_the_superblock_just_before_the_next_was_put_opens_the_vault
     writer.change_keys(&KeyChange::Add(Held::new(&world).await.slot)).await.unwrap();
     assert_eq!(superblocks(&world), ["superblock/0000000000000003"]);
     writer.close(LONG).await.unwrap();
-    // A copy that the owner named stays as old as it is.
+    // A copy that the owner named does not get newer.
     let copied = crate::vault::Unlocked { copied: Some("a file".into()), ..before.clone() };
     let refused = world.open_unlocked(copied, machine("d")).await.err().unwrap();
     assert!(matches!(refused, Error::OldSuperblock), "{refused}");
-    // Of an old one that was put back nothing is better than before.
+    // With an old superblock put back, asking again does not help.
     let newest = superblocks(&world).remove(0);
     world.store.steal(&newest).unwrap();
     world.store.plant("superblock/0000000000000001", before.sealed.clone());

@@ -1,8 +1,8 @@
-//! `recover` (W4): changes that were set aside on this machine become new files of the vault.
+//! `recover` (W4): copies changes that were set aside on this machine into new files of the vault.
 //!
-//! The map is built as this machine last had it: the state that its journal noted as confirmed, and over that the journal
-//! that was set aside. Nothing of what was set aside is changed. Files that the journal changed are copied out of it; the
-//! live vault's own files are never replaced.
+//! It builds the map as this machine last had it: the state that the journal noted as confirmed, and over it the journal
+//! that was set aside. Nothing in the folder changes. Files that the journal changed are copied out of this map; existing
+//! files of the live vault are never replaced.
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,40 +29,40 @@ use crate::vault::open_vault::Vault;
 use crate::vault::{Error, Fsync, Result};
 use crate::vfs::{self, Attributes, ErrorKind, PATH_MAX, TreeWalk, Vfs, VfsOptions};
 
-/// Inodes that are looked up at a time.
+/// How many inodes are looked up at a time.
 const LOOKED_UP: usize = 128;
-/// Files that are named because they could not be recovered, at most.
+/// How many files that could not be recovered are named at most.
 const NAMED_MAX: usize = 100;
 
-/// One folder of changes that were set aside.
+/// A folder of changes that were set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsideFolder {
     /// Where it is.
     pub path: PathBuf,
     /// When it was set aside.
     pub since: SystemTime,
-    /// `false`: a copy of damaged files, which only people can make something of.
+    /// `false` for a copy of damaged files, which only a person can make use of.
     pub is_recoverable: bool,
 }
 
-/// What came of a recovery.
+/// The result of a recovery.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     /// Files and directories that were made, and their bytes.
     pub done: Restored,
-    /// The names that lead to the new directory from the root; `None`: there was nothing to bring back, and none was made.
+    /// The names that lead to the new directory from the root; `None`: there was nothing to recover, so none was made.
     pub place: Option<Vec<Vec<u8>>>,
     /// Paths that could not be recovered, and why; at most a hundred of them.
     pub failed: Vec<(Vec<u8>, String)>,
-    /// How many could not be.
+    /// How many could not be recovered in all.
     pub failures: u64,
 }
 
 impl Vault {
-    /// What is set aside on this machine, the oldest first.
+    /// The folders that are set aside on this machine, oldest first.
     ///
     /// # Errors
-    /// [`Error::Io`]: the disk.
+    /// [`Error::Io`] if the disk fails.
     pub fn set_aside(&self) -> Result<Vec<AsideFolder>> {
         let failed = || Error::io("what is set aside cannot be listed");
         let entries = match fs::read_dir(self.options().state_dir.join(SET_ASIDE)) {
@@ -80,22 +80,22 @@ impl Vault {
         Ok(found)
     }
 
-    /// Removes a folder, durably: what it holds is not needed any more.
+    /// Removes a folder, durably, once its content is not needed any more.
     ///
     /// # Errors
-    /// [`Error::Io`]: the disk.
+    /// [`Error::Io`] if the disk fails.
     pub fn remove_aside(&self, folder: &AsideFolder) -> Result<()> {
         let failed = || Error::io("what was set aside cannot be removed");
         fs::remove_dir_all(&folder.path).map_err(failed())?;
         os::sync_dir(&self.options().state_dir.join(SET_ASIDE)).map_err(failed())
     }
 
-    /// Copies what a folder holds into a new directory `name` (or `name-2`, ...) at `parents`. Files that cannot be read
-    /// are named in the result, and the rest goes on.
+    /// Copies the files of a folder into a new directory `name` (or `name-2`, ...) below `parents`. Files that cannot be
+    /// read are named in the result, and the rest goes on.
     ///
     /// # Errors
-    /// [`Error::NotRestored`]: the state under the changes is not kept any more, or the folder cannot be read; what the
-    /// store and the disk say. What was recovered until then is there.
+    /// [`Error::NotRestored`]: the state that the changes build on is not kept any more, or the folder cannot be read.
+    /// What the store and the disk say. What was recovered before an error stays.
     pub async fn recover(
         &self,
         folder: &AsideFolder,
@@ -119,7 +119,7 @@ impl Vault {
         Ok(recovered)
     }
 
-    /// The vault as this machine had it when its changes were set aside.
+    /// Opens the vault as this machine had it when its changes were set aside.
     async fn open_aside(&self, folder: &Path) -> Result<OpenedAside> {
         let options = self.options();
         let keys = &options.unlocked.keys;
@@ -145,7 +145,7 @@ impl Vault {
             index.replay(&part)?;
         }
         index.make_read_only("it shows what was set aside");
-        // Read where they lie: opening changes nothing there.
+        // The packs are read where they lie: opening staging changes nothing.
         let staging = Staging::open(&folder.join("staging"), StagingLimits::default())?;
         let content = open_content(options, self.cache(), &staging, 0);
         let how = VfsOptions { read_only: true, fsync: Fsync::Local };
@@ -154,7 +154,7 @@ impl Vault {
         Ok(OpenedAside { vfs, touched, commit: state.as_of.commit, _dir: dir })
     }
 
-    /// The state that the journal goes on from.
+    /// The state that the journal builds on.
     async fn state_under(&self, found: &Inspection) -> Result<PastState> {
         let number = found.noted.number();
         if number == CommitNo(0) {
@@ -172,21 +172,21 @@ impl Vault {
     }
 }
 
-/// A folder of what was set aside, as a file system.
+/// A folder of changes, opened as a file system.
 struct OpenedAside {
     vfs: Vfs,
     touched: Touched,
     commit: CommitNo,
-    /// After what uses it.
+    /// Declared last, so dropped after what uses it.
     _dir: PastDir,
 }
 
-/// The inodes that the journal changes, and when each was last changed before; `None`: it is new.
+/// The inodes that the journal changes, each with its ctime before; `None`: it is new.
 #[derive(Default)]
 struct Touched(HashMap<InodeNo, Option<Timestamp>>);
 
 impl Touched {
-    /// Before `part` is replayed.
+    /// Notes the inodes of `part`, before it is replayed.
     async fn note(&mut self, index: &Index, part: &[Journaled]) -> Result<()> {
         let mut fresh = Vec::new();
         for journaled in part {
@@ -214,21 +214,21 @@ impl Touched {
         self.0.get(&seen.ino).is_some_and(Option::is_none)
     }
 
-    /// Whether content or attributes differ: a time of access alone is no change.
+    /// Whether content or attributes differ; a new access time alone is no change.
     fn is_changed(&self, seen: &Attributes) -> bool {
         self.0.get(&seen.ino).is_some_and(|before| *before != Some(seen.ctime))
     }
 }
 
-/// The directories on the way to an entry. One is made when something in it is, or if it is new itself.
+/// The directories on the path to an entry. One is made in the vault when something in it is, or if it is new itself.
 struct RecoveredDirs(Vec<RecoveredDir>);
 
 struct RecoveredDir {
-    /// With a slash at its end; of the root empty.
+    /// Relative path that ends with a slash; empty for the root.
     path: Vec<u8>,
     name: Vec<u8>,
     source: Attributes,
-    /// In which directory of the vault it belongs, if it is the root.
+    /// Set for the root: the directory of the vault that it belongs in.
     parent: Option<InodeNo>,
     made: Option<InodeNo>,
 }
@@ -240,7 +240,7 @@ impl RecoveredDirs {
         Ok(Self(vec![RecoveredDir { path, name, source, parent: Some(parent), made: None }]))
     }
 
-    /// The name that the new directory got; `None`: it was not made.
+    /// The name that the new directory got; `None` if it was not made.
     fn root_name(&self) -> Option<Vec<u8>> {
         let root = self.0.first()?;
         root.made.map(|_| root.name.clone())
@@ -251,7 +251,7 @@ impl RecoveredDirs {
         self.0.push(RecoveredDir { path, name, source, parent: None, made: None });
     }
 
-    /// Leaves the directories that `inside` is not in. Their times are set when they are full.
+    /// Leaves the directories that do not contain `inside`. Their times are set now that they are full.
     async fn leave_to(&mut self, past: &Vfs, live: &Vfs, inside: &[u8]) -> Result<()> {
         while let Some(level) = self.0.pop_if(|level| level.path != inside) {
             if let Some(made) = level.made {
@@ -261,7 +261,7 @@ impl RecoveredDirs {
         Ok(())
     }
 
-    /// The directory in the vault for the last level; made with those above it, if it is not there yet.
+    /// The directory in the vault for the innermost level. It and those above it are made if they are not there yet.
     async fn place(&mut self, copying: &mut Copying<'_>) -> Result<InodeNo> {
         let mut into = InodeNo::ROOT;
         for level in &mut self.0 {
@@ -284,7 +284,7 @@ impl RecoveredDirs {
     }
 }
 
-/// A directory of this name, or the first of `name-2`, `name-3`, ... that nothing has; like the one that it is in.
+/// Makes a directory with this name, or the first free one of `name-2`, `name-3`, ...; owner and mode are its parent's.
 async fn new_directory(live: &Vfs, parent: InodeNo, name: &[u8]) -> Result<(Vec<u8>, InodeNo)> {
     let like = live.attributes(parent).await?;
     let mut tried = name.to_vec();
@@ -298,7 +298,7 @@ async fn new_directory(live: &Vfs, parent: InodeNo, name: &[u8]) -> Result<(Vec<
     Err(refused("no name is free for the new directory"))
 }
 
-/// Everything that the journal changed, with the directories that it is in.
+/// Copies everything that the journal changed, with the directories that it is in.
 async fn copy_touched(
     copying: &mut Copying<'_>,
     touched: &Touched,
@@ -353,7 +353,7 @@ async fn copy_touched(
     Ok(())
 }
 
-/// Whether the next file may be copied all the same.
+/// Whether the error is about this file only, so that the next one may be copied.
 fn concerns_this_file(error: &Error) -> bool {
     matches!(error, Error::Vfs(error) if error.kind() == ErrorKind::Other)
 }

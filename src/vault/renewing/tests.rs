@@ -1,4 +1,4 @@
-//! What older keys sealed is sealed anew: beside writes, over kills and failing stores, and until nothing of it is left (K8).
+//! What older keys sealed is sealed anew: beside writes, over kills and failing stores, until nothing of it is left (K8).
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ async fn needs(vault: &Vault) -> Vec<EpochNeed> {
     vault.key_slots().await.unwrap().1.into_iter().map(|epoch| epoch.need).collect()
 }
 
-/// What goes with the retention goes; the log's after three days.
+/// Lets days go by and deletes: what the retention held, and after three days the log.
 async fn days_go_by(world: &World, vault: &Vault) {
     for _ in 0..3 {
         world.store.advance(2 * DAY);
@@ -43,7 +43,7 @@ async fn days_go_by(world: &World, vault: &Vault) {
     }
 }
 
-/// The objects of which a part opens with these keys.
+/// The objects that have a part which opens with the keys `old`.
 async fn opened_by(world: &World, bucket: &Bucket, all: &Keys, old: &Keys) -> Vec<String> {
     let opens = |place: Place, bytes: &[u8]| old.sealed(place, bytes);
     let mut found = Vec::new();
@@ -104,7 +104,7 @@ async fn k8_after_it_and_the_retention_the_old_key_opens_nothing_in_the_bucket()
     let (rotated, vault, mut model) = rotated().await;
     let world = &rotated.world;
     assert_eq!(needs(&vault).await, [EpochNeed::Newest, EpochNeed::BeingRenewed]);
-    // Writes go on beside it.
+    // Writes go on meanwhile.
     let writer = tokio::spawn({
         let vault = vault.clone();
         async move {
@@ -136,7 +136,7 @@ async fn k8_after_it_and_the_retention_the_old_key_opens_nothing_in_the_bucket()
     is_whole(&rotated, vault, &model).await;
 }
 
-/// Who kept the bucket as it was, and the old key, cannot bring it back: not even what was whole and theirs.
+/// Someone who kept the old bucket and the old key cannot bring it back: not even what was genuine.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_what_the_old_key_sealed_is_believed_no_more_once_it_is_gone() {
     let (rotated, vault, _) = rotated().await;
@@ -158,7 +158,7 @@ async fn k8_what_the_old_key_sealed_is_believed_no_more_once_it_is_gone() {
     for (name, bytes) in kept {
         world.store.plant(&name, bytes);
     }
-    // A machine that saw nothing.
+    // A machine that saw nothing before.
     let unlocked = rotated.opened(&rotated.after).await.unwrap().unlocked;
     let refused = world.open_unlocked(unlocked, machine("new")).await;
     assert!(refused.is_err(), "it shows the vault as it was before the rotation");
@@ -195,12 +195,12 @@ async fn k8_a_snapshot_keeps_what_it_shows_and_is_said() {
     vault.close(LONG).await.unwrap();
 }
 
-/// Cut off by a kill after each share of it, on this machine and on others; by a store that fails; on a disk with little room.
+/// It is cut off by a kill after some progress, on this machine and on others; by a failing store; by a disk with little room.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_whoever_opens_the_vault_next_goes_on_with_it() {
     let (rotated, mut vault, mut model) = rotated().await;
     for (n, name) in ["a", "b", "a", "c"].into_iter().enumerate() {
-        // It goes on by itself; how far it comes is chance.
+        // It goes on by itself; how far it gets is chance.
         tokio::time::sleep(Duration::from_millis(300 * n as u64)).await;
         let (file, data) = (format!("round{n}"), bytes(n, 50_000));
         write(&vault.vfs(), &file, &data).await;
@@ -230,7 +230,8 @@ async fn k8_whoever_opens_the_vault_next_goes_on_with_it() {
     is_whole(&rotated, vault, &model).await;
 }
 
-/// What came broken twice is believed to be so (O1), and was only on its way: the round that met it leaves it, and goes on.
+/// An object that came broken twice is believed to be damaged (O1), though it was only broken on its way. That round leaves
+/// it, and goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_what_one_round_leaves_another_seals() {
     let (rotated, vault, model) = rotated().await;
@@ -255,12 +256,12 @@ async fn k8_what_one_round_leaves_another_seals() {
     let manifests = asked
         .iter()
         .filter(|request| request.verb == Verb::Put && request.name.starts_with("checkpoint/"));
-    // One for each round: that which left something, the next, and that which found nothing; and the last one.
+    // One for each round (one that left something, the next, and one that found nothing), and the last one.
     assert!(manifests.count() >= 4, "nothing was left");
     is_whole(&rotated, vault, &model).await;
 }
 
-/// What is to be sealed anew cannot be read for a while; and there is little room for what is written.
+/// What is to be sealed anew cannot be read for a while, and there is little room to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
     let (rotated, vault, mut model) = rotated().await;
@@ -272,13 +273,13 @@ async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
     }
     vault.renew().await.unwrap();
     vault.close(LONG).await.unwrap();
-    // Once more, of all of that, on a machine that has nothing of it.
+    // The same again for everything, on a machine that has nothing of it locally.
     let unlocked = rotated.opened(&rotated.after).await.unwrap().unlocked;
     let vault = rotated.world.open_unlocked(unlocked, machine("other")).await.unwrap();
     let rotation = rotated.rotation(&rotated.after, &rotated.before).await.of_everything();
     let cause = Arc::new(std::io::Error::other("no"));
     let denied = Fault::Fails(StoreError::Denied { object: "an object".into(), cause });
-    // From before it begins: it begins by itself.
+    // The fault is there before the renewal begins, which it does by itself.
     rotated.world.faulty.inject(On::next(Verb::Get, "pack/").times(u32::MAX), denied);
     vault.rotate_key(&rotation).await.unwrap();
     kill(vault).await;
@@ -299,14 +300,14 @@ async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
     vault.close(LONG).await.unwrap();
 }
 
-/// A rotation that the store cuts off is said, and finished as soon as the store lets it.
+/// A rotation that the store cuts off is reported, and finished as soon as the store allows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn k7_a_rotation_that_is_cut_off_is_said_and_goes_on_by_itself() {
     let (rotated, vault) = Rotated::new().await;
     let rotation = rotated.rotation(&rotated.before, &rotated.after).await;
     let cause = Arc::new(std::io::Error::other("no"));
     let denied = Fault::Fails(StoreError::Denied { object: "an object".into(), cause });
-    // The first superblock is put, the one that ends it is not.
+    // The first superblock is put, the one that would finish the rotation is not.
     let second = On::next(Verb::Put, "superblock/").after(1).times(u32::MAX);
     rotated.world.faulty.inject(second, denied);
     let done = vault.rotate_key(&rotation).await.unwrap();

@@ -1,4 +1,4 @@
-//! Rotations over a store that fails at each step. Recovery keys stand in for passphrases: they cost nothing.
+//! Rotations over a store that fails at each step. Recovery keys stand in for passphrases: they take no work.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::vault::tests::{LONG, World, kill, machine, read, write};
 use crate::vault::{KeyChange, open_by, seal_recovery, unlock};
 
-/// A vault, and the two secrets of a rotation: what opened it before, and what is to open it.
+/// A vault, and the two secrets of a rotation: one that opened it before, and one that is to open it.
 pub(in crate::vault) struct Rotated {
     pub world: World,
     pub before: String,
@@ -23,7 +23,7 @@ fn superblocks(world: &World) -> Vec<String> {
 }
 
 impl Rotated {
-    /// With a file, a checkpoint, and a slot; and the vault, open on machine a.
+    /// Makes a vault with a file, a checkpoint and a slot; returns it open on machine a.
     pub(in crate::vault) async fn new() -> (Self, Arc<Vault>) {
         let world = World::new().await;
         let vault = world.open("a").await;
@@ -66,7 +66,7 @@ impl Rotated {
         self.world.open_unlocked(unlocked, machine(name)).await.unwrap()
     }
 
-    /// Machine by machine: all that was written is there, and more can be.
+    /// On this machine all that was written is there, and more can be written.
     pub(in crate::vault) async fn goes_on(&self, name: &str, secret: &str, files: &[&str]) {
         let vault = self.open(name, secret).await;
         assert!(!vault.options.unlocked.keys.is_rotating(), "{name}");
@@ -89,7 +89,7 @@ async fn k7_what_is_written_after_a_rotation_opens_with_the_new_key_alone() {
     assert!(!rotated.opens(&rotated.before).await && rotated.opens(&rotated.after).await);
     let again = vault.rotate_key(&rotation).await.unwrap_err();
     assert!(again.to_string().contains("nothing was changed"), "{again}");
-    // The mount goes on, and its keys are changed as before.
+    // The mount goes on, and its keys can be changed as before.
     assert_eq!(read(&vault.vfs(), b"before").await, b"by the old key");
     write(&vault.vfs(), "after", b"by the new key").await;
     vault.sync(LONG).await.unwrap();
@@ -99,7 +99,7 @@ async fn k7_what_is_written_after_a_rotation_opens_with_the_new_key_alone() {
     let slot = seal_recovery(&opened.unlocked, &third).unwrap();
     vault.change_keys(&KeyChange::Add(slot)).await.unwrap();
     assert!(rotated.opens(&third.to_string()).await && superblocks(world).len() == 1);
-    // What the old key opens: nothing that came after.
+    // The old key opens nothing that came after.
     let [older] = &opened.superblock.older.clone().unwrap()[..] else { panic!() };
     let last = older.last.unwrap();
     let head = vault.status().head;
@@ -118,7 +118,7 @@ async fn k7_what_is_written_after_a_rotation_opens_with_the_new_key_alone() {
     kill(vault).await;
     rotated.goes_on("a", &rotated.after, &["before", "after"]).await;
     rotated.goes_on("b", &rotated.after, &["before", "after", "a"]).await;
-    // Once more.
+    // A second rotation.
     let vault = rotated.open("b", &rotated.after).await;
     let rotation = rotated.rotation(&rotated.after, &rotated.before).await;
     assert!(vault.rotate_key(&rotation).await.unwrap().trouble.is_empty());
@@ -128,7 +128,7 @@ async fn k7_what_is_written_after_a_rotation_opens_with_the_new_key_alone() {
     let files = ["before", "after", "a", "b", "last"];
     rotated.goes_on("c", &rotated.before, &files).await;
     assert_eq!(rotated.opened(&rotated.before).await.unwrap().superblock.epoch, KeyEpoch(3));
-    // The superblock of the old key put back: nobody is told that what the new one sealed is damaged.
+    // The old superblock is put back: nobody is told that what the new key sealed is damaged.
     for name in superblocks(world) {
         world.store.steal(&name).unwrap();
     }
@@ -139,7 +139,7 @@ async fn k7_what_is_written_after_a_rotation_opens_with_the_new_key_alone() {
     }
 }
 
-/// Somebody who has the old key, and may write to the bucket.
+/// The attacker has the old key, and may write to the bucket.
 #[tokio::test(flavor = "multi_thread")]
 async fn k7_what_the_old_key_seals_after_its_last_commit_is_not_believed() {
     let (rotated, vault) = Rotated::new().await;
@@ -148,7 +148,7 @@ async fn k7_what_the_old_key_seals_after_its_last_commit_is_not_believed() {
     vault.rotate_key(&rotation).await.unwrap();
     vault.close(LONG).await.unwrap();
     drop(vault);
-    // The old map as the newest checkpoint: its own number is in it, and the old key seals it anew.
+    // The old map as the newest checkpoint: it is sealed anew with the old key under a forged number.
     let manifest = newest(&world.bucket, &world.keys).await.unwrap().manifest.unwrap();
     let of = |number: CommitNo| format!("checkpoint/{number}");
     let sealed = world.store.peek(&of(manifest.commit)).unwrap();
@@ -163,7 +163,7 @@ async fn k7_what_the_old_key_seals_after_its_last_commit_is_not_believed() {
     assert_eq!(found.refused.len(), 1, "{:?}", found.refused);
     assert!(found.refused[0].0 == forged);
     rotated.goes_on("b", &rotated.after, &["before"]).await;
-    // One of the past, made up, while those that are newer go: the vault does not begin there.
+    // A made-up manifest of the past, while newer ones are deleted: the vault does not begin there.
     let last = rotated.opened(&rotated.after).await.unwrap().superblock.older.unwrap()[0].last;
     assert!(manifest.commit <= last.unwrap());
     let twice = world.keys.seal(Place::Manifest(manifest.commit), &plain).into_bytes();
@@ -173,8 +173,8 @@ async fn k7_what_the_old_key_seals_after_its_last_commit_is_not_believed() {
     assert!(found.manifest.is_none() && found.refused.len() == 2, "{:?}", found.refused);
 }
 
-/// A lost reply, a store that fails, and one that ends in the middle: one of the two secrets opens the vault, all of it, and
-/// the next mount finishes what was begun.
+/// With a lost reply, a failing store, or a process that ends in the middle, one of the two secrets opens all of the vault,
+/// and the next mount finishes what was begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn k7_whatever_fails_one_of_the_two_secrets_opens_all_of_the_vault() {
     let denied = || {

@@ -1,11 +1,11 @@
-//! W1: what is set aside is all there, however often it was begun.
+//! W1: what is set aside is complete, however often it was begun.
 
 use super::*;
 use crate::crypto::Keys;
 use crate::log::Journal;
 use crate::records::{Change, Key, decode_value};
 
-/// A machine whose unsent changes cannot go on: the file `late`, of its own pack.
+/// Leaves a machine with unsent changes that cannot go on: the file `late`, in its own pack.
 async fn fenced(world: &World) {
     let one = world.open("a").await;
     write(&one.vfs(), "before", b"1").await;
@@ -85,9 +85,9 @@ async fn w1_setting_aside_may_be_interrupted_after_each_step_and_is_done_once() 
                 std::fs::rename(&done, &new).unwrap();
                 std::fs::remove_file(PathBuf::from(&new).join("records")).unwrap();
             }
-            // ... or after it, before the journal was taken away;
+            // ... or after it, before the journal was removed;
             2 => {}
-            // or another setting aside of this journal left a folder that lacks what there is now.
+            // or an earlier setting aside of this journal left a folder that lacks newer content.
             _ => std::fs::remove_dir_all(done.join("staging")).unwrap(),
         }
         let again = world.open("a").await;

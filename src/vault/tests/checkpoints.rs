@@ -8,8 +8,8 @@ use crate::checkpoint::{Base, Manifest, Pins, newest};
 use crate::log::{Chain, ChainedCommit, Error as LogError};
 use crate::types::{CommitNo, Hash};
 
-/// All records that the commits up to `upto` leave, in the order of the map. The table of packs
-/// is of checkpoints alone.
+/// All records after the commits up to `upto`, in the order of the map. Pack rows are only in
+/// checkpoints.
 async fn replayed(world: &World, keys: &Keys, upto: CommitNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut map = BTreeMap::new();
     let chain = Chain::new(world.bucket.clone(), keys.clone());
@@ -26,7 +26,7 @@ async fn replayed(world: &World, keys: &Keys, upto: CommitNo) -> BTreeMap<Vec<u8
     map
 }
 
-/// All records of a checkpoint but the table of packs.
+/// All records of a checkpoint, except pack rows.
 async fn checkpointed(base: &Base) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut map = BTreeMap::new();
     let mut pins = Pins::new();
@@ -107,7 +107,7 @@ async fn k2_a_manifest_that_cannot_be_trusted_is_not_used() {
     elsewhere.close(LONG).await.unwrap();
 }
 
-/// What a vault in use leaves in the bucket satisfies `check`, its table of packs (K3) included.
+/// What a vault in use leaves in the bucket passes `check`, including its pack table (K3).
 #[tokio::test(flavor = "multi_thread")]
 async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
     let world = World::new().await;
@@ -133,7 +133,7 @@ async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
         }
     }
     vault.close(LONG).await.unwrap();
-    // Each pack that is counted is missed, and no other.
+    // Each counted pack is missed when it is gone, and no other.
     let (mut missed, mut counted) = (0, 0);
     for pack in world.store.names().into_iter().filter(|name| name.starts_with("pack/")) {
         let bytes = world.store.steal(&pack).unwrap();

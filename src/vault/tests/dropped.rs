@@ -1,5 +1,5 @@
-//! What was removed before it was sent is not sent, and no state of the bucket lacks anything for it: random
-//! operations, with the store gone and back, and every way to end a mount.
+//! What was removed before it was sent is not sent, and no state of the bucket lacks anything because of that: random
+//! operations, while the store goes and comes back, with every way to end a mount.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,32 +14,32 @@ use crate::vfs::HandleId;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// A file, new or from nothing again.
+    /// A file, new or rewritten from empty.
     Write {
         name: u8,
         seed: usize,
         length: usize,
     },
-    /// A part of one that is there, or beyond its end.
+    /// A part of an existing file, or beyond its end.
     Patch {
         name: u8,
         seed: usize,
         at: usize,
         length: usize,
     },
-    /// A copy that shares what is there.
+    /// A copy that shares extents.
     Copy(u8, u8),
     Unlink(u8),
     Cut(u8, usize),
-    /// A barrier: what is dead by now goes.
+    /// A barrier: packs that are dead by now go.
     Fsync,
-    /// The store is gone, until it is back.
+    /// The store is gone until `Back`.
     Away,
     Back,
     Sync,
     /// kill -9, and a mount with the store back.
     Kill,
-    /// Everything on this machine is lost, whatever was sent.
+    /// Everything on this machine is lost, sent or not.
     Lose,
 }
 
@@ -124,7 +124,7 @@ async fn change(vfs: &Vfs, model: &mut BTreeMap<String, Vec<u8>>, op: &Op) {
     }
 }
 
-/// The bucket as it was after each commit holds every pack that something refers to then.
+/// After each commit, the bucket holds every pack that something refers to then.
 async fn every_commit_is_whole(world: &World) {
     let secret = MasterKey::from_bytes(world.master);
     let keys = unlock(&world.bucket, None, &secret).await.unwrap().keys;
@@ -213,8 +213,8 @@ proptest! {
     }
 }
 
-/// Fifty files written while the store is away, all but one removed: the packs of the others are never put, and a kill
-/// and the loss of the index change nothing about that.
+/// Fifty files are written while the store is away, and all but one removed: the packs of the others are never put,
+/// and neither a kill nor the loss of the index changes that.
 #[tokio::test(flavor = "multi_thread")]
 async fn j3_what_was_dropped_is_not_missed_after_a_kill() {
     let world = World::new().await;
@@ -232,9 +232,9 @@ async fn j3_what_was_dropped_is_not_missed_after_a_kill() {
         vault.vfs().unlink(InodeNo::ROOT, name(n).as_bytes()).await.unwrap();
     }
     vault.vfs().fsync_directory().await.unwrap();
-    // Some are on the wire, in vain; what fails comes back and goes too.
+    // Some are on the wire, in vain: a failed one comes back and is dropped, too.
     let begun = std::time::Instant::now();
-    // A pack stops counting when the journal says so, and its file goes when that is durable: a moment later.
+    // A pack stops counting when the journal has the note, and its file goes a moment later, when that is durable.
     let staged = || std::fs::read_dir(world.state_dir("a").join("staging")).unwrap().count();
     while unsent() > 2 || staged() > 2 {
         assert!(begun.elapsed() < LONG, "{} packs wait, {} files", unsent(), staged());

@@ -1,4 +1,4 @@
-//! What is said to be in the bucket is there.
+//! What is reported to be in the bucket is there.
 
 use super::*;
 use crate::store::{Fault, On, Verb};

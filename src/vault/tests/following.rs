@@ -1,4 +1,4 @@
-//! Readers that follow (W5). Each looks when the test says so: by itself it would only after an hour.
+//! Readers that follow (W5). Each looks when the test tells it to: by itself it would only look after an hour.
 
 use super::*;
 use crate::crypto::random;
@@ -52,7 +52,7 @@ impl Two {
     }
 }
 
-/// As long as a list of the log counts, by this machine's clock.
+/// Lets more time pass than a listing of the log counts for, by this machine's clock.
 async fn half_an_hour_later() {
     tokio::time::pause();
     tokio::time::advance(HOUR / 2).await;
@@ -91,7 +91,7 @@ async fn w5_a_reader_shows_each_commit_whole_and_what_was_open() {
     assert!(matches!(stale, Err(VfsError::Stale)), "{stale:?}");
     assert!(matches!(shown.lookup(ROOT, b"f4").await, Err(VfsError::NotFound)));
     assert_eq!(two.reader.status().inodes, two.writer.status().inodes);
-    // Many commits, one after the other; and what the machine saw is remembered (O2).
+    // Many commits in a row; what the machine saw is remembered (O2).
     for n in 0..5 {
         two.written(&format!("many{n}"), &bytes(n, 2000)).await;
     }
@@ -186,7 +186,7 @@ async fn w5_what_does_not_open_at_the_next_number_is_ignored_and_said() {
     assert!(two.is_same().await && two.trouble().is_none());
 }
 
-/// A commit of who has the key, of this number, after that one, which takes all names away.
+/// A commit of someone who has the key, with this number and predecessor, which removes all names.
 fn crafted(world: &World, number: CommitNo, previous: Hash) -> bytes::Bytes {
     let last =
         open_commit(&world.keys, CommitNo(1), &world.store.peek("log/0000000000000001").unwrap());
@@ -222,7 +222,7 @@ async fn w5_a_store_that_fails_leaves_whole_commits_and_is_asked_again() {
     let failing = two.reader.status().following.unwrap();
     assert!(failing.failing_since.is_some() && failing.trouble.is_some());
     two.world.faulty.heal();
-    // One of them does not come.
+    // One of the commits cannot be fetched.
     let lacks = commit_name(last);
     two.world.faulty.inject(On::next(Verb::Get, &lacks).always(), Fault::Breaks);
     two.look().await.unwrap_err();
@@ -230,7 +230,7 @@ async fn w5_a_store_that_fails_leaves_whole_commits_and_is_asked_again() {
     let shown = tree(&two.reader).await;
     assert!(shown.contains_key("n1") && shown != tree(&two.writer).await);
     two.world.faulty.heal();
-    // What changed on the way is asked for again.
+    // What changed on the way is fetched again.
     two.world.faulty.inject(On::next(Verb::Get, &lacks), Fault::FlipsBit);
     two.look().await.unwrap();
     assert!(two.is_same().await && two.trouble().is_none());
@@ -255,7 +255,7 @@ async fn w5_an_idle_reader_asks_for_nothing_and_a_used_one_is_shown_what_is_new(
     }
 }
 
-/// So many commits that `history` knows what the reader shows, of which those that it does not know are deleted.
+/// Makes enough commits that `history` has the one that the reader shows, and deletes the ones it has not seen.
 async fn trimmed(two: &Two) {
     let (vfs, next) = (two.writer.vfs(), two.next());
     two.writer.set_retention(HOUR).await.unwrap();
@@ -295,14 +295,14 @@ async fn w5_what_was_trimmed_behind_a_reader_is_no_end() {
     let past = two.world.state_dir("b").join("past");
     drop(two.reader);
     let begun = std::time::Instant::now();
-    // Its task ends when the runtime next runs it.
+    // The reader's task ends when the runtime next runs it.
     while std::fs::read_dir(&past).unwrap().next().is_some() {
         assert!(begun.elapsed() < LONG, "its index stays");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// The clock that counts the time between lists stands still while a machine sleeps.
+/// The clock that counts the time between listings stands still while a machine sleeps.
 #[tokio::test]
 async fn w5_a_machine_that_slept_takes_no_trimmed_log_for_its_end() {
     let two = Two::new().await;
@@ -312,7 +312,8 @@ async fn w5_a_machine_that_slept_takes_no_trimmed_log_for_its_end() {
     assert!(two.is_same().await);
 }
 
-/// A writer that had slept puts a commit under a number that was trimmed: right by the chain, and not of this log.
+/// A writer that had slept puts a commit under a number that was trimmed: it fits the chain, but is not of this
+/// log.
 #[tokio::test]
 async fn w5_after_a_day_a_commit_is_not_believed_by_the_chain_alone() {
     let two = Two::new().await;
@@ -360,7 +361,7 @@ async fn w5_a_reader_moves_to_newer_bases() {
     assert_eq!(two.reader.status().inodes, two.writer.status().inodes);
 }
 
-/// A row of sled that does not open: a read finds it out, or the move to another base, which opens each.
+/// A row of sled that does not open is found by a read, or by the move to another base, which opens every row.
 #[tokio::test]
 async fn w5_a_row_that_does_not_open_is_made_anew_by_the_next_look() {
     for is_read in [true, false] {
@@ -378,7 +379,7 @@ async fn w5_a_row_that_does_not_open_is_made_anew_by_the_next_look() {
         if is_read {
             assert!(shown.lookup(ROOT, b"new").await.is_err());
             assert!(says_so());
-            // The next look finds no store; the one after it does it.
+            // The next look cannot reach the store; the one after it succeeds.
             two.world.faulty.inject(On::next(Verb::List, "").always(), Fault::Breaks);
             two.look().await.unwrap_err();
             assert!(two.trouble().is_some() && says_so());

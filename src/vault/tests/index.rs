@@ -1,4 +1,4 @@
-//! The index of a machine against damage: of its base in the bucket, of its own files, of the journal under it.
+//! The index of a machine against damage: to its base in the bucket, to its own files, to the journal under it.
 
 use super::*;
 use crate::checkpoint::Base;
@@ -10,7 +10,7 @@ use crate::store::{Fault, On, Verb};
 use crate::types::CommitNo;
 
 impl World {
-    /// The index of a machine that has nothing mounted, over no base.
+    /// The index of a machine with nothing mounted, over no base.
     fn index_of(&self, vault: &Unlocked, name: &str) -> Index {
         let (dir, keys) = (self.state_dir(name).join("index"), vault.keys.clone());
         Index::open(IndexOptions { dir, keys, base: Base::empty(), memory: IndexMemory::of(0) })
@@ -91,7 +91,7 @@ async fn j4_a_row_that_does_not_open_ends_the_mount_and_not_the_next() {
     let vault = world.open("a").await;
     let model = fill(&vault, "x").await;
     let at = ino(&vault, "x3").await;
-    // So that no replay makes good what is wrong.
+    // So that no replay repairs the damage.
     vault.sync(LONG).await.unwrap();
     vault.index().drain().unwrap();
     vault.index().spoil(&Key::Inode(at), b"damaged");
@@ -151,11 +151,11 @@ async fn j4_after_an_unclean_reboot_the_index_is_made_anew() {
         let unlocked = vault.options().unlocked.clone();
         let model = fill(&vault, "x").await;
         let at = ino(&vault, "x3").await;
-        // So that no replay makes good what is wrong.
+        // So that no replay repairs the damage.
         vault.sync(LONG).await.unwrap();
         vault.index().flush().unwrap();
         kill(vault).await;
-        // A lie that no seal shows, as a write that went elsewhere would be.
+        // A wrong value that no seal shows, like a write that went elsewhere.
         world.index_of(&unlocked, "a").lie(&Key::Inode(at));
         if reboot {
             let dir = world.state_dir("a").join("journal");
@@ -179,7 +179,7 @@ async fn j4_an_index_that_has_what_the_journal_drops_is_made_anew() {
     let world = World::new().await;
     let vault = world.open("a").await;
     let mut model = fill(&vault, "x").await;
-    // This much of it is sent: no replay makes good what the index has of the rest.
+    // This much is sent: no replay restores the rest of what the index has.
     write(&vault.vfs(), "lost", b"").await;
     model.insert("lost".into(), Vec::new());
     vault.sync(LONG).await.unwrap();

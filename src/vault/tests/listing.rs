@@ -1,14 +1,15 @@
-//! A large directory on a machine that has nothing of it.
+//! A large directory on a machine that has nothing of it locally.
 
 use super::*;
 use crate::store::{Fault, On, Verb};
 use crate::vfs::{DirEntry, TreeRemoval};
 
 const ENTRIES: usize = 4000;
-/// Requests that bring them together, at most. (One after the other they are 19.)
+/// How many requests may fetch it when they are brought together. (One after the other there are
+/// 19.)
 const TOGETHER: usize = 12;
 
-/// A directory `d` of so many files, in pages of a checkpoint.
+/// Makes a directory `d` with `ENTRIES` files, in pages of a checkpoint.
 async fn large_directory(world: &World) {
     let vault = world.open("a").await;
     let vfs = vault.vfs();
@@ -22,13 +23,13 @@ async fn large_directory(world: &World) {
     vault.close(LONG).await.unwrap();
 }
 
-/// How often the bucket was asked for something.
+/// How often the bucket was asked for an object.
 fn gets(world: &World) -> usize {
     let asked = world.faulty.take_requests();
     asked.iter().filter(|request| request.verb == Verb::Get).count()
 }
 
-/// All of a directory with its attributes, as the kernel asks for it.
+/// Lists a directory with all attributes, as the kernel does.
 async fn listed(vfs: &Vfs, dir: InodeNo) -> Vec<DirEntry> {
     let (mut cookie, mut found) = (0, Vec::new());
     loop {
@@ -39,7 +40,8 @@ async fn listed(vfs: &Vfs, dir: InodeNo) -> Vec<DirEntry> {
     }
 }
 
-/// Names are in no order, so what they name lies all over the map: no part of it is fetched twice.
+/// Names are in no order, so their inodes lie all over the map; still no part of it is fetched
+/// twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_on_a_new_machine_has_all_attributes_and_fetches_each_part_once() {
     let world = World::new().await;
@@ -56,7 +58,7 @@ async fn a_listing_on_a_new_machine_has_all_attributes_and_fetches_each_part_onc
     vault.close(LONG).await.unwrap();
 }
 
-/// What the store refuses of what comes together is looked up singly.
+/// If the store refuses requests that were brought together, inodes are looked up singly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_whose_first_requests_fail_goes_on() {
     let world = World::new().await;
@@ -72,7 +74,7 @@ async fn a_listing_whose_first_requests_fail_goes_on() {
     vault.close(LONG).await.unwrap();
 }
 
-/// As `rm -r` without a mount.
+/// Like `rm -r`, without a mount.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_directory_is_removed_on_a_new_machine() {
     let world = World::new().await;
@@ -93,7 +95,7 @@ async fn a_large_directory_is_removed_on_a_new_machine() {
     vault.close(LONG).await.unwrap();
 }
 
-/// As `find -ls` does where the kernel asks for names alone: each is looked up as it comes.
+/// Like `find -ls` where the kernel asks for names only: each name is looked up as it comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_looked_up_next_is_asked_for_beside_what_is_waited_for() {
     let world = World::new().await;
@@ -110,7 +112,7 @@ async fn what_is_looked_up_next_is_asked_for_beside_what_is_waited_for() {
         vfs.lookup(dir, &entry.name).await.unwrap();
         most = most.max(gets(&world));
     }
-    // One at a time, but for the third and those after it.
+    // One at a time, except from the third on.
     assert!(most > 1, "{most} requests at once");
     vault.close(LONG).await.unwrap();
 }

@@ -10,10 +10,10 @@ use crate::types::{CommitNo, Timestamp};
 use crate::vault::{FileVersion, Happened, HistoryStep, NoState, Restored, Restoring};
 use crate::vfs;
 
-/// What the vault held after each commit, and when that was put.
+/// The vault's content after each commit, and when that was put.
 type States = BTreeMap<CommitNo, (SystemTime, BTreeMap<String, Vec<u8>>)>;
 
-/// The store's clock in a test begins here.
+/// The store's time at the start of a test.
 fn noon() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(480_000)
 }
@@ -77,7 +77,7 @@ async fn k4_each_state_is_shown_as_it_was_while_the_writer_goes_on() {
             assert_eq!(&found, model);
         }
     }
-    // The last one was put an hour ago.
+    // The last commit was put an hour ago.
     let (_, (_, last)) = states.last_key_value().unwrap();
     let (_, (_, before)) = states.iter().nth_back(1).unwrap();
     for (ago, model) in [(30, last), (61, before), (119, before)] {
@@ -115,7 +115,7 @@ async fn k4_before_the_horizon_only_what_is_pinned_is_shown() {
     let world = World::new().await;
     let vault = world.open("a").await;
     let states = lived(&world, &vault).await;
-    // Which commits have a checkpoint.
+    // The commits that have a checkpoint.
     let listed = crate::checkpoint::manifests(&world.bucket).await.unwrap().0;
     let [first, second] = listed[..] else { panic!("two checkpoints were made: {listed:?}") };
     let now = world.bucket.list_all("log/").await.unwrap().1;
@@ -144,7 +144,7 @@ async fn k4_before_the_horizon_only_what_is_pinned_is_shown() {
     put_pin(&vault, "over", &over).await;
     let model = &states.range(..=first.number).next_back().unwrap().1.1;
     let named = |name: &str| StateAt::Named(name.into(), Some(Box::new(StateAt::Time(now))));
-    // What is named as a time could be is the snapshot.
+    // A snapshot whose name looks like a time is meant before the time.
     for at in [at, named("2026-11-28")] {
         assert_eq!(&shows(&world, &at).await.unwrap().0, model);
     }
@@ -161,7 +161,8 @@ async fn k4_before_the_horizon_only_what_is_pinned_is_shown() {
     vault.close(LONG).await.unwrap();
 }
 
-/// Commits that are in the newest checkpoint are known by their hashes there: another history is not shown.
+/// Commits in the newest checkpoint are known by their hashes there: a state of another history is not
+/// shown.
 #[tokio::test]
 async fn o2_a_state_that_is_not_of_this_log_is_refused() {
     let world = World::new().await;
@@ -170,7 +171,7 @@ async fn o2_a_state_that_is_not_of_this_log_is_refused() {
     let listed = crate::checkpoint::manifests(&world.bucket).await.unwrap().0;
     let first = listed[0].number;
     vault.close(LONG).await.unwrap();
-    // A checkpoint of the same number, of another history, with this vault's key.
+    // A checkpoint with the same number, of another history, sealed with this vault's key.
     let mut other = listed[0].open(&world.bucket, &world.keys).await.unwrap();
     other.commit_hash = crate::types::Hash([7; 32]);
     let name = other.name();
@@ -226,7 +227,7 @@ async fn a_history_tells_what_became_of_a_path() {
         (Happened::Deleted, size(4)),
         (Happened::Created, size(7)),
     ];
-    // In the sixth hour it is written and deleted in one commit, or in two.
+    // In the sixth hour it is written and deleted, in one commit or in two.
     let mut found = happened(&versions);
     found.retain(|found| *found != (Happened::Written, size(5)));
     found.iter_mut().filter(|(what, _)| *what == Happened::Deleted).for_each(|f| f.1 = size(4));
@@ -235,7 +236,7 @@ async fn a_history_tells_what_became_of_a_path() {
     assert_eq!(SystemTime::from(hours), noon() + Duration::from_hours(1));
     assert!(versions.iter().all(|version| version.host.is_some()));
 
-    // Names on the way count too.
+    // Names of directories on the path count, too.
     let vfs = vault.vfs();
     let dir = vfs.mkdir(&USER, InodeNo::ROOT, b"dir", 0o755).await.unwrap().ino;
     vfs.rename((InodeNo::ROOT, b"f1"), (dir, b"inner"), vfs::RenameMode::Replace).await.unwrap();
@@ -275,7 +276,7 @@ async fn v4_a_file_comes_back_as_it_was() {
     assert_eq!((copy.mtime, copy.mode, copy.size), (before.mtime, before.mode, before.size));
     assert_eq!(vfs.xattr(copy.ino, b"user.x").await.unwrap(), value);
 
-    // In its place, and back again: what was replaced is in the history.
+    // It is restored in place, and then back again: what was replaced is in the history.
     restored(&vault, &["f"], None, None).await.unwrap();
     assert!(read(&vfs, b"f").await == old);
     vault.sync(LONG).await.unwrap();
@@ -334,7 +335,7 @@ async fn v4_a_directory_comes_back_with_all_that_it_had() {
     assert_eq!(vfs.read_link(link).await.unwrap(), b"sub/one");
     let fifo = vfs.lookup(back.ino, b"fifo").await.unwrap();
     assert_eq!(fifo.kind(), libc::S_IFIFO);
-    // One by one, a symlink over a file too.
+    // One at a time; a symlink over a file, too.
     write(&vfs, "f", b"x").await;
     restored(&vault, &["dir", "link"], Some(at), Some(&["f"])).await.unwrap();
     assert_eq!(vfs.lookup(InodeNo::ROOT, b"f").await.unwrap().kind(), libc::S_IFLNK);
@@ -351,7 +352,8 @@ async fn k4_a_copied_bucket_keeps_each_state_that_was_promised() {
     let first = listed[0].number;
     vault.close(LONG).await.unwrap();
     drop(vault);
-    // The log was trimmed up to the first checkpoint, and then somebody copied it all: every date is new.
+    // The log was trimmed up to the first checkpoint, and then somebody copied the bucket: every date is
+    // new.
     for number in 1..=first.0 {
         world.store.steal(&crate::log::commit_name(CommitNo(number))).unwrap();
     }
@@ -374,7 +376,7 @@ async fn k4_a_copied_bucket_keeps_each_state_that_was_promised() {
         write(&vault.vfs(), "more", &bytes(round, 1000)).await;
         vault.sync(LONG).await.unwrap();
     }
-    // When the retention is over, counted from the copy, they go.
+    // When the retention, counted from the copy, is over, they go.
     for round in 0..2 {
         world.store.advance(Duration::from_hours(8 * 24));
         write(&vault.vfs(), "more", &bytes(round, 2000)).await;

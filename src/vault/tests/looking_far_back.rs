@@ -8,12 +8,12 @@ use crate::store::{Fault, On, Verb};
 use crate::vault::{FileVersion, HistoryStep, Restoring};
 use crate::vfs::{SetTime, Setter};
 
-/// Commits that are made.
+/// How many commits are made.
 const COMMITS: u64 = 2000;
-/// What each request takes.
+/// How long each request takes.
 const TRIP: Duration = Duration::from_millis(20);
 
-/// So many commits, in all of which `g` changes, and `f` at these.
+/// Makes `COMMITS` commits: `g` changes in each, and `f` in those of `written`.
 async fn lived_long(world: &World, written: &[u64]) {
     let vault = world.open("a").await;
     let vfs = vault.vfs();
@@ -75,7 +75,7 @@ async fn a_long_history_is_read_once_and_a_restoration_reads_its_end() {
     vault.close(LONG).await.unwrap();
     drop(vault);
 
-    // A third one brings back what was there before: the commits since the newest checkpoint are enough.
+    // A third one restores what was there before: the commits since the newest checkpoint are enough.
     let vault = world.open("c").await;
     slow();
     world.faulty.take_requests();
@@ -92,7 +92,7 @@ async fn a_long_history_is_read_once_and_a_restoration_reads_its_end() {
     vault.close(LONG).await.unwrap();
 }
 
-/// A large file comes back in a few requests: nothing is fetched, and nothing sent but what the map says of it (V4).
+/// A large file comes back in a few requests: nothing is fetched, and only records are sent (V4).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v4_a_large_file_comes_back_without_its_bytes() {
     let world = World::new().await;
@@ -108,7 +108,7 @@ async fn v4_a_large_file_comes_back_without_its_bytes() {
     vault.close(LONG).await.unwrap();
     drop(vault);
 
-    // A machine that has nothing of it.
+    // A machine that has nothing of it locally.
     let vault = world.open("b").await;
     world.faulty.take_requests();
     let back = async |name: &str| {
@@ -127,7 +127,7 @@ async fn v4_a_large_file_comes_back_without_its_bytes() {
     assert!((packs..packs + 3).contains(&of_packs[0]), "{of_packs:?}");
     assert_eq!(of_packs[1..], [0, 0]);
     assert!(requests < 30, "{requests}");
-    // A short one is copied.
+    // A short file is copied.
     let (done, _, of_packs) = back("small").await;
     assert_eq!((done.bytes, done.shared), (100_000, 0));
     assert_eq!(of_packs[2], 1);
@@ -135,7 +135,7 @@ async fn v4_a_large_file_comes_back_without_its_bytes() {
         BTreeMap::from([("f".into(), data.clone()), ("small".into(), data[..100_000].into())]);
     assert_eq!(tree(&vault).await, model);
 
-    // What is gone from the bucket is found out before anything is replaced.
+    // A pack that is gone from the bucket is noticed before anything is replaced.
     let pack =
         world.store.names().into_iter().find(|name| {
             name.starts_with("pack/") && world.store.peek(name).unwrap().len() > 10 << 20

@@ -1,4 +1,4 @@
-//! A vault as a whole over a store in memory: reopened from each of its forms.
+//! A whole vault over a store in memory, reopened from each of its forms.
 
 mod aside;
 mod checkpoints;
@@ -53,7 +53,7 @@ impl Deref for World {
     }
 }
 
-/// One machine's name, its state directory and what it asks for.
+/// One machine's name, and its mount options.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Machines<'a> {
     pub name: &'a str,
@@ -61,10 +61,10 @@ pub(super) struct Machines<'a> {
     pub accept_rollback: bool,
     pub accept_damage: bool,
     pub read_only: bool,
-    /// Whether it follows: then it looks by itself only after so long.
+    /// Makes the reader follow, and look by itself only after this long.
     pub refresh: Option<Duration>,
     pub at: Option<&'a StateAt>,
-    /// Instead of what all others have.
+    /// Replaces the default cache size.
     pub cache_size: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn machine(name: &str) -> Machines<'_> {
 impl World {
     pub(super) async fn new() -> Self {
         let ground = Ground::new(Duration::from_secs(2));
-        // No passphrase: Argon2's floor would make thousands of reopenings slow.
+        // Without a passphrase: Argon2's floor would make thousands of reopenings slow.
         let superblock = Superblock::first(ground.keys.vault(), Vec::new());
         superblock::write(&ground.bucket, &ground.keys, &superblock).await.unwrap();
         Self { ground }
@@ -97,7 +97,7 @@ impl World {
         who: Machines<'_>,
     ) -> Result<Arc<Vault>> {
         let data = self.dir.path().join(who.name).join("data");
-        // The machine lock is one for all processes: the test's own directory is part of the name.
+        // The machine lock is shared by all processes: the test's own directory is part of the name.
         let id = format!("{} {}", who.name, self.dir.path().display());
         let machine = Machine::identify(Some(id), &data)?;
         let options = VaultOptions {
@@ -124,7 +124,7 @@ impl World {
         self.try_open(machine(name)).await.unwrap()
     }
 
-    /// Another machine, which has only the bucket, finds just this.
+    /// Another machine, which has only the bucket, finds exactly this.
     pub(super) async fn shows_elsewhere(&self, model: &BTreeMap<String, Vec<u8>>) {
         let elsewhere = self.open("b").await;
         assert_eq!(tree(&elsewhere).await, *model);
@@ -132,8 +132,8 @@ impl World {
     }
 }
 
-/// As after kill -9: nothing is finished, nothing is said. What the drop still writes (sled flushes then) is undone: the
-/// state directory becomes what it was while all was open.
+/// As after kill -9: nothing is finished or released. What dropping still writes (sled flushes then) is undone: the state
+/// directory becomes what it was while everything was open.
 pub(super) async fn kill(vault: Arc<Vault>) {
     let dir = vault.options().state_dir.clone();
     let at_the_kill = tempfile::tempdir().unwrap();
@@ -141,8 +141,8 @@ pub(super) async fn kill(vault: Arc<Vault>) {
     let writer = vault.writer.as_ref();
     let ending = writer.map(|writer| (Arc::downgrade(&writer.journal), writer.staging.ending()));
     drop(vault);
-    // The tasks end when the runtime next runs them, and what they do on the disk goes on in threads; the files are theirs
-    // until then.
+    // The tasks end when the runtime next runs them, and their disk work goes on in threads; until then the files are
+    // theirs.
     let begun = std::time::Instant::now();
     while ending.as_ref().is_some_and(|(journal, staging)| journal.strong_count() > 0 || !staging())
     {
@@ -153,9 +153,9 @@ pub(super) async fn kill(vault: Arc<Vault>) {
     copy_state(at_the_kill.path(), &dir);
 }
 
-/// Copies a state directory that may be in use: the index before the journal, and that before staging, so that each
-/// has at least what the one before relies on. Begun again when a segment or a pack came, went or was renamed meanwhile:
-/// that would be a state which no kill leaves.
+/// Copies a state directory that may be in use: first the index, then the journal, then staging, so that each copy has at
+/// least what the one before relies on. Starts over if a segment or a pack came, went or was renamed meanwhile: that copy
+/// would be a state which no kill leaves.
 pub(super) fn copy_state(from: &std::path::Path, to: &std::path::Path) {
     for _ in 0..1000 {
         let before = in_use(from);
@@ -168,7 +168,7 @@ pub(super) fn copy_state(from: &std::path::Path, to: &std::path::Path) {
     panic!("the journal or staging of {} changes all the time", from.display());
 }
 
-/// The names of segments and packs.
+/// The names of journal segments and packs.
 fn in_use(dir: &std::path::Path) -> std::collections::BTreeSet<std::path::PathBuf> {
     let rooms =
         ["journal", "staging"].into_iter().flat_map(|room| walkdir::WalkDir::new(dir.join(room)));
@@ -189,7 +189,7 @@ fn copy_once(from: &std::path::Path, to: &std::path::Path) {
             std::fs::create_dir_all(&target).unwrap();
         } else if entry.file_type().is_file() {
             match std::fs::copy(entry.path(), &target) {
-                // Of the index or the cache; or it is all done again.
+                // A file of the index or the cache; or the copy starts over anyway.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 copied => drop(copied.unwrap()),
             }
@@ -220,7 +220,7 @@ pub(super) async fn read(vfs: &Vfs, name: &[u8]) -> Vec<u8> {
     data
 }
 
-/// A file by its number.
+/// Reads a file by its inode number.
 pub(super) async fn read_at(vfs: &Vfs, ino: InodeNo) -> crate::vfs::Result<Vec<u8>> {
     let flags = OpenFlags { read: true, ..OpenFlags::default() };
     let handle = vfs.open(ino, flags).await?;
@@ -229,7 +229,7 @@ pub(super) async fn read_at(vfs: &Vfs, ino: InodeNo) -> crate::vfs::Result<Vec<u
     data
 }
 
-/// All that an open file shows.
+/// Reads all that an open file shows.
 pub(super) async fn read_handle(vfs: &Vfs, handle: HandleId) -> crate::vfs::Result<Vec<u8>> {
     let mut data = Vec::new();
     loop {
@@ -264,7 +264,7 @@ pub(super) fn bytes(seed: usize, length: usize) -> Vec<u8> {
     crate::types::noise(seed as u64, length)
 }
 
-/// A few files of all kinds of size, and what they are.
+/// Writes files of various sizes, and returns their content.
 pub(super) async fn fill(vault: &Vault, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let mut model = BTreeMap::new();
     for (n, length) in [0, 1, 4096, 16_384, 16_385, 300_000, 2 << 20].into_iter().enumerate() {

@@ -161,7 +161,7 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     vault.close(LONG).await.unwrap();
     drop(vault);
     world.store.restore(snapshot);
-    // `check` knows it as well, and a machine that saw nothing cannot.
+    // `check` reports it, too; on a machine that saw nothing it cannot.
     let secret = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, None, &secret).await.unwrap();
     let data = world.dir.path().join("a").join("data");

@@ -1,5 +1,5 @@
-//! Thousands of random operations, with every way to end a mount between them: what is closed is there again,
-//! from the journal, from a new index, and from the bucket alone.
+//! Thousands of random operations, with every way to end a mount between them: what was closed is there
+//! again, from the journal, from a new index, and from the bucket alone.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +23,9 @@ enum Op {
     Kill,
     /// The same, with the index deleted.
     KillAndLoseIndex,
-    /// Everything sent, then the whole state directory lost.
+    /// Everything is sent, then the whole state directory is lost.
     LoseState,
-    /// A clean end, and a mount on another machine.
+    /// A clean unmount, and a mount on another machine.
     Elsewhere,
 }
 

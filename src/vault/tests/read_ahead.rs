@@ -1,12 +1,12 @@
-//! What comes ahead of its readers: small files for who reads one after the other, wherever the map has them; and of large
-//! ones each piece once.
+//! Read-ahead: small files come ahead of a reader that reads one after the other, wherever the map has them; of large
+//! files each piece is fetched once.
 
 use super::*;
 use crate::store::{Fault, On, Verb};
 
 const COUNT: usize = 150;
 
-/// Each in a pack of its own, as those have that were written days apart.
+/// Writes files that are each in a pack of its own, like files written days apart.
 async fn written_apart(world: &World, checkpoint: bool) {
     let vault = world.open("a").await;
     for n in 0..COUNT {
@@ -35,7 +35,7 @@ async fn come_ahead(from_pages: bool) {
         let asked = world.faulty.take_requests();
         packs += asked.iter().filter(|request| request.name.starts_with("pack/")).count();
     }
-    // They are under way at least; whoever comes waits for them, and asks for nothing.
+    // They are at least under way: a reader waits for them, and requests nothing.
     for n in 10..COUNT {
         assert_eq!(read(&vfs, format!("file {n}").as_bytes()).await, bytes(n, 3000));
     }
@@ -55,7 +55,7 @@ async fn small_files_come_ahead_where_the_map_is_in_pages() {
     come_ahead(true).await;
 }
 
-/// What is read ahead may fail as it likes: the reader has what it asked for.
+/// If read-ahead fails, the reader still gets what it asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_ahead_is_asked_for_again() {
     let world = World::new().await;
@@ -69,7 +69,7 @@ async fn what_fails_ahead_is_asked_for_again() {
     vault.close(LONG).await.unwrap();
 }
 
-/// Whoever reads at the same time: the memory that each has is little, but nothing comes twice.
+/// Many readers at the same time: each has little memory, but nothing is fetched twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_readers_of_large_files_have_each_piece_once() {
     const READERS: usize = 6;

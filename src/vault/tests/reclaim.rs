@@ -24,7 +24,7 @@ async fn unlink(vault: &Vault, name: &str) {
     vault.sync(LONG).await.unwrap();
 }
 
-/// What a store says that does not let these credentials delete.
+/// The error of a store that does not let these credentials delete.
 fn denied() -> StoreError {
     let cause = Arc::new(std::io::Error::other("no"));
     StoreError::Denied { object: "pack/".into(), cause }
@@ -34,14 +34,14 @@ fn count(world: &World, prefix: &str) -> usize {
     world.store.names().iter().filter(|name| name.starts_with(prefix)).count()
 }
 
-/// Time goes by, and something happens: so there is a new checkpoint at the next run.
+/// Time passes and something changes, so the next run makes a new checkpoint.
 async fn later(world: &World, vault: &Vault) {
     world.store.advance(RETENTION + Duration::from_secs(2));
     write(&vault.vfs(), "clock", b"ticks").await;
     vault.sync(LONG).await.unwrap();
 }
 
-/// All is whole in the bucket, and another machine finds just this.
+/// The bucket is whole, and another machine finds exactly this.
 async fn is_whole(world: &World, vault: Arc<Vault>, model: &BTreeMap<String, Vec<u8>>) {
     vault.close(LONG).await.unwrap();
     let secret = MasterKey::from_bytes(world.master);
@@ -63,23 +63,23 @@ async fn k4_what_died_goes_when_the_retention_is_over() {
     world.store.advance(Duration::from_secs(2));
     unlink(&vault, "gone").await;
     let packs = count(&world, "pack/");
-    // It has just died: every state of the last hundred seconds can be looked at.
+    // It has just died: every state of the last hundred seconds can still be shown.
     let first = reclaim(&vault).await;
     assert_eq!((first.gone().objects, first.oldest), (0, 0), "{first:?}");
     assert_eq!(first.retained.objects, 1, "{first:?}");
-    // That run made a checkpoint. Once it is old enough, nothing promised begins with the one before it.
+    // That run made a checkpoint. Once it is old enough, no promised state begins at the one before it.
     later(&world, &vault).await;
     let second = reclaim(&vault).await;
     assert!(second.packs.objects == 1 && second.packs.bytes > 3 << 20, "{second:?}");
     assert!(second.checkpoints.objects > 0 && second.oldest > 0, "{second:?}");
     assert_eq!(count(&world, "pack/"), packs, "one came, one went");
-    // The next checkpoint needs no row of what is gone.
+    // The next checkpoint has no row for what is gone.
     let rows = |vault: &Vault| vault.index().base().records(crate::records::Tag::Pack);
     let before = rows(&vault);
     later(&world, &vault).await;
     reclaim(&vault).await;
     assert!(rows(&vault) <= before, "{} rows, {before} before", rows(&vault));
-    // A dry run says what would go, and takes nothing.
+    // A dry run reports what would go, and deletes nothing.
     write(&vault.vfs(), "kept0", b"other").await;
     model.insert("kept0".into(), b"other".to_vec());
     model.insert("clock".into(), b"ticks".to_vec());
@@ -110,7 +110,7 @@ async fn k4_a_snapshot_holds_what_it_shows_until_it_ends() {
     let manifest = crate::checkpoint::manifest_name(pin.commit);
     assert!(world.store.peek(&manifest).is_some(), "its manifest stays");
     assert!(pin.commit < CommitNo(report.oldest));
-    // A second one, with an end, of what is there now.
+    // A second snapshot of the current state, with an end.
     write(&vault.vfs(), "next", &bytes(2, 2 << 20)).await;
     let keep = Some(RETENTION);
     vault.make_snapshot(b"short", keep).await.unwrap();
@@ -140,7 +140,7 @@ async fn k5_what_an_upload_left_goes_and_what_is_under_way_stays() {
     let young = reclaim(&vault).await;
     assert_eq!((young.young.objects, young.gone().objects), (1, 0), "{young:?}");
     later(&world, &vault).await;
-    // Refers to nothing that a listing shows as old, and is needed: an open file, unpublished.
+    // An open, unpublished file: nothing in the bucket refers to its packs, and yet they are needed.
     let flags = OpenFlags { write: true, ..OpenFlags::default() };
     let open = vault.vfs().create(&USER, InodeNo::ROOT, b"open", 0o644, flags).await.unwrap().1;
     vault.vfs().write(open, WriteAt::Offset(0), &bytes(3, 5 << 20)).await.unwrap();
@@ -180,7 +180,7 @@ async fn k5_what_lives_in_a_mostly_dead_pack_is_written_anew() {
     let world = World::new().await;
     let vault = vault(&world).await;
     let mut model = BTreeMap::new();
-    // One pack of many files, and a large file of which the middle is overwritten.
+    // One pack of many files, and a large file whose middle is overwritten.
     for n in 0..40 {
         let (name, data) = (format!("small{n}"), bytes(n, 100_000));
         write(&vault.vfs(), &name, &data).await;

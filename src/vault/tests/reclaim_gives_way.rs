@@ -1,4 +1,4 @@
-//! Deletion in the background gives way, tells what it did, and tries again what it could not do.
+//! Background deletion gives way, reports what it did, and retries what it could not do.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::store::{Fault, On, Verb};
 const RETENTION: Duration = Duration::from_secs(100);
 const BACKGROUND: ReclaimPlan = ReclaimPlan { dry_run: false, pace: Pace::Background };
 
-/// A vault of which a pack is dead for longer than the retention; nothing was deleted yet.
+/// A vault with a pack that has been dead for longer than the retention; nothing was deleted yet.
 async fn with_a_dead_pack(world: &World) -> Arc<Vault> {
     world.store.set_time(std::time::SystemTime::now());
     let vault = world.open("a").await;
@@ -31,7 +31,7 @@ async fn later(world: &World, vault: &Vault) {
     vault.sync(LONG).await.unwrap();
 }
 
-/// A run as a mount makes them by itself.
+/// A run like those that a mount makes by itself.
 async fn in_the_background(vault: &Arc<Vault>) -> Result<Reclaimed> {
     let reclaiming = vault.writer.as_ref().unwrap().reclaiming.clone();
     reclaiming.run(BACKGROUND, &|_| {}).await
@@ -41,8 +41,8 @@ async fn in_the_background(vault: &Arc<Vault>) -> Result<Reclaimed> {
 async fn k5_a_run_in_the_background_ends_after_its_step_when_somebody_waits() {
     let world = World::new().await;
     let vault = with_a_dead_pack(&world).await;
-    // Of a request that takes a second (its deadline is the next) nine times as much is rest: the first deletion is of a
-    // checkpoint's parts.
+    // After a request that takes a second (its deadline is the next) nine times as much is rest. The first deletion is
+    // of parts of a checkpoint.
     world.faulty.inject(On::next(Verb::Delete, ""), Fault::Delays(Duration::from_secs(1)));
     let run = tokio::spawn({
         let vault = vault.clone();
@@ -72,7 +72,7 @@ async fn k5_a_run_in_the_background_ends_after_its_step_when_somebody_waits() {
 async fn what_a_deletion_did_is_told_though_what_follows_it_fails_and_is_tried_again() {
     let world = World::new().await;
     let vault = with_a_dead_pack(&world).await;
-    // A pack of a file that is overwritten but for its end.
+    // A pack of a file that is overwritten except for its end.
     write(&vault.vfs(), "large", &bytes(7, 5 << 20)).await;
     vault.sync(LONG).await.unwrap();
     let found = vault.vfs().lookup(InodeNo::ROOT, b"large").await.unwrap();
@@ -82,7 +82,7 @@ async fn what_a_deletion_did_is_told_though_what_follows_it_fails_and_is_tried_a
     vault.vfs().flush(open).await.unwrap();
     vault.vfs().release(open).await.unwrap();
     vault.sync(LONG).await.unwrap();
-    // Footers cannot be read: what is sparse stays as it is.
+    // Footers cannot be read: sparse packs stay as they are.
     let broken = || StoreError::Corrupt { object: "pack/".into(), reason: "a test".into() };
     world.faulty.inject(On::next(Verb::Get, "pack/").times(u32::MAX), Fault::Fails(broken()));
     let first = vault.reclaim(false, &|_| {}).await.unwrap();
@@ -91,7 +91,7 @@ async fn what_a_deletion_did_is_told_though_what_follows_it_fails_and_is_tried_a
     assert_eq!(first.trouble.len(), 1, "{first:?}");
     let told = vault.status().old_states;
     assert!(!told.running && told.deleted_bytes == first.gone().bytes, "{told:?}");
-    // As soon as they can, the same packs are emptied, in the same mount.
+    // As soon as footers can be read, the same packs are emptied, in the same mount.
     world.faulty.heal();
     let second = vault.reclaim(false, &|_| {}).await.unwrap();
     assert!(second.rewritten > 0, "{second:?}");
@@ -104,7 +104,7 @@ async fn a_checkpoint_that_fails_leaves_no_deletion_at_running() {
     let vault = with_a_dead_pack(&world).await;
     vault.close(LONG).await.unwrap();
     drop(vault);
-    // A new claim: the run in the background makes a checkpoint of its own first, as nothing else did.
+    // A new claim: the background run first makes a checkpoint of its own, as nothing else did.
     let vault = world.open("a").await;
     vault.set_retention(Duration::from_secs(2 * 24 * 60 * 60)).await.unwrap();
     world.faulty.inject(On::next(Verb::Put, "checkpoint/").always(), Fault::Breaks);
@@ -128,7 +128,7 @@ async fn k4_a_snapshot_ends_by_the_clock_of_the_moment_it_is_made_in() {
     write(&vault.vfs(), "file", b"content").await;
     vault.sync(LONG).await.unwrap();
     vault.checkpoint().await.unwrap();
-    // Nothing was written for three days: the last that was heard of the store's clock is as old.
+    // Nothing was written for three days: what was last heard of the store's clock is as old.
     world.store.advance(3 * day);
     let pin = vault.make_snapshot(b"today", Some(day)).await.unwrap();
     assert_eq!(pin.ends, Some(crate::types::Timestamp::from(now + 4 * day)));
@@ -166,13 +166,13 @@ async fn a_mount_that_is_idle_comes_to_rest() {
         world.store.advance(RETENTION + Duration::from_secs(2));
     }
     assert!(vault.status().old_states.deleted_objects > 0);
-    // By hand it looks, and makes nothing.
+    // By hand it looks, but makes no checkpoint.
     let newest = vault.index().base_commit();
     let looked = vault.reclaim(false, &|_| {}).await.unwrap();
     assert_eq!(looked.packs.objects, 0, "{looked:?}");
     assert_eq!(vault.index().base_commit(), newest, "no checkpoint, that is");
     assert!(reclaiming.is_idle());
-    // A change is looked at again.
+    // After a change it looks again.
     write(&vault.vfs(), "kept", b"other").await;
     vault.sync(LONG).await.unwrap();
     assert!(!reclaiming.is_idle());

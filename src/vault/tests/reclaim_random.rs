@@ -1,5 +1,5 @@
-//! Random changes, snapshots, checkpoints and deletions, which break off anywhere: after each deletion every promised state
-//! (now, each snapshot, each commit inside the retention) reads back byte for byte (K4, K5).
+//! Random changes, snapshots, checkpoints and deletions that break off anywhere: after each deletion every promised state
+//! (the current one, each snapshot, each commit within the retention) reads back byte for byte (K4, K5).
 
 use std::ops::ControlFlow;
 use std::task::Poll;
@@ -14,7 +14,7 @@ use crate::types::{CommitNo, StateAt};
 use crate::vault::{Restored, Restoring};
 
 const RETENTION: Duration = Duration::from_secs(100);
-/// Old states that are looked at after a deletion, besides snapshots.
+/// How many old states are checked after a deletion, besides snapshots.
 const LOOKED_AT: usize = 4;
 
 type Tree = BTreeMap<String, Vec<u8>>;
@@ -27,22 +27,22 @@ enum Deed {
         length: usize,
     },
     Unlink(u8),
-    /// An open file with writes that nobody has published yet.
+    /// An open file with unpublished writes.
     Hold(u8, usize),
     Checkpoint,
     Wait(u64),
     Snapshot(u8),
     Forget(u8),
-    /// A file comes back, as it was in some state, so many polls after a deletion began.
+    /// Restores a file from some state, this many polls after a deletion began.
     Restore(u8, u8, usize),
-    /// By hand, or as in the background, where nothing is published for it.
+    /// By hand, or as in the background, where nothing is published first.
     Gc(bool),
-    /// Given up at its so-manieth step, then kill -9.
+    /// Given up after this many polls, then kill -9.
     GcIsKilled(usize),
     /// The store loses replies to deletions, or breaks before it deletes.
     GcFails(bool),
     Kill,
-    /// A clean end here, and another machine goes on.
+    /// A clean unmount here, and another machine goes on.
     Elsewhere,
     /// Another machine takes over from one that is gone.
     TakeOver,
@@ -71,7 +71,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// A state that was, from when to when.
+/// A past state, and when it ended.
 struct Was {
     tree: Tree,
     ended: Option<SystemTime>,
@@ -86,7 +86,7 @@ struct ReclaimedLife {
     tree: Tree,
     states: BTreeMap<CommitNo, Was>,
     snapshots: BTreeMap<String, Tree>,
-    /// Open files, and what they will be once they are closed.
+    /// Open files, and their content once they are closed.
     held: Vec<(HandleId, String, Vec<u8>)>,
 }
 
@@ -111,8 +111,8 @@ impl ReclaimedLife {
     }
 
     fn wait(&mut self, seconds: u64) {
-        // What was changed since the last record, or is still to be sent, ended the state before no later than now.
-        // In this order: a commit that is confirmed between the two is seen by either.
+        // If there were commits since the last record, or changes are still unsent, that state has ended by now. Read in
+        // this order, a commit that is confirmed in between is seen by one of the two.
         let unsent = self.vault().progress().unsent_changes;
         let (head, now) = (self.vault().status().head, self.now);
         let is_over = |number: CommitNo| number < head || unsent > 0;
@@ -125,7 +125,7 @@ impl ReclaimedLife {
         self.world.store.set_time(self.now);
     }
 
-    /// Everything is sent; the state of now is on record.
+    /// Sends everything, and records the current state.
     async fn record(&mut self) {
         self.close_files().await;
         self.vault().sync(LONG).await.unwrap();
@@ -144,7 +144,7 @@ impl ReclaimedLife {
         self.record().await;
     }
 
-    /// kill -9: of open files the names are there, and what nobody published is not.
+    /// kill -9: the names of open files are there, and what was not published is not.
     async fn end(&mut self) {
         for (_, name, _) in std::mem::take(&mut self.held) {
             self.tree.insert(name, Vec::new());
@@ -174,7 +174,7 @@ impl ReclaimedLife {
         let made = vfs.create(&USER, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await;
         let handle = made.unwrap().1;
         vfs.write(handle, WriteAt::Offset(0), &data).await.unwrap();
-        // Whatever is asked for next publishes it, but for a deletion in the background.
+        // Whatever is done next publishes it, except a background deletion.
         self.held.push((handle, name, data));
     }
 
@@ -186,7 +186,7 @@ impl ReclaimedLife {
         self.snapshots.entry(name).or_insert_with(|| self.tree.clone());
     }
 
-    /// A snapshot, or a state of the vault, and whether it is promised.
+    /// A snapshot or a past state, and whether it is promised.
     fn some_state(&self, from: u8) -> Option<(StateAt, Tree, bool)> {
         let snapshots = self.snapshots.iter();
         let named = snapshots.map(|(name, tree)| (StateAt::Named(name.clone(), None), tree, true));
@@ -198,7 +198,7 @@ impl ReclaimedLife {
         Some((at.clone(), (*tree).clone(), *promised))
     }
 
-    /// A file comes back, after so many polls of a deletion that then goes on. What the restoration saw before it decided
+    /// Restores a file after this many polls of a deletion, which then goes on. What the restoration saw before it decided
     /// may be gone by then.
     async fn restore(&mut self, number: u8, from: u8, polls: usize) {
         let Some((at, was, promised)) = self.some_state(from) else { return };
@@ -234,7 +234,7 @@ impl ReclaimedLife {
         }
     }
 
-    /// A deletion that is given up after so many polls, and then the process is killed.
+    /// Gives a deletion up after this many polls, and kills the process.
     async fn break_off(&mut self, polls: usize) {
         let vault = self.vault().clone();
         let mut run = Box::pin(vault.reclaim(false, &|_| {}));
@@ -284,7 +284,7 @@ impl ReclaimedLife {
         was.ended.is_none_or(|ended| self.now.duration_since(ended).unwrap() <= RETENTION)
     }
 
-    /// Every promise is kept.
+    /// Checks that every promise is kept.
     async fn look(&mut self) {
         self.record().await;
         assert_eq!(super::tree(self.vault()).await, self.tree, "now");

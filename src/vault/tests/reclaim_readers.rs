@@ -1,4 +1,5 @@
-//! Who reads a state that is no longer kept, while what it needs is deleted (K4): what was there, or an error.
+//! A reader of a state that is no longer kept, while what it needs is deleted (K4): it gets what was there, or
+//! an error.
 
 use super::*;
 use crate::vfs::Error as VfsError;
@@ -38,10 +39,10 @@ async fn k4_a_reader_of_a_state_that_is_gone_gets_what_was_there_or_an_error() {
     }
     vault.sync(LONG).await.unwrap();
     vault.checkpoint().await.unwrap();
-    // It has the map's table of pages, and nothing else.
+    // It has the table of the map's pages, and nothing else.
     let reader = world.try_open(Machines { read_only: true, ..machine("b") }).await.unwrap();
     assert_eq!(seen(&reader, "old3").await.as_ref(), Ok(&model["old3"]));
-    // All is written anew, under the same names and others, and the old states go.
+    // All is rewritten, under the same names and others, and the old states are deleted.
     for name in model.keys() {
         match name.len() % 2 {
             0 => vault.vfs().unlink(InodeNo::ROOT, name.as_bytes()).await.unwrap(),
@@ -75,7 +76,7 @@ async fn k4_a_reader_of_a_state_that_is_gone_gets_what_was_there_or_an_error() {
     assert!(says_so(), "{:?}", reader.status().warnings);
     reader.close(LONG).await.unwrap();
     drop(reader);
-    // Opened again, the same machine, with what it has cached, shows what is now.
+    // Opened again, the same machine, with what it has cached, shows the current state.
     let again = world.try_open(Machines { read_only: true, ..machine("b") }).await.unwrap();
     assert_eq!(tree(&again).await, tree(&vault).await);
     again.close(LONG).await.unwrap();

@@ -1,5 +1,5 @@
-//! No salt is used for two messages: not after a crash, nor with a state directory that was put back, nor on a machine that
-//! was cloned. (A salt that comes twice with the same bytes is the same message, read again.)
+//! No salt is used for two messages: not after a crash, not with a state directory that was put back, not on a cloned
+//! machine. (A salt that comes twice with the same bytes is the same message, read again.)
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use super::*;
 use crate::content::open_footer;
 use crate::types::PackId;
 
-/// Begins a record of the journal; its length and the message follow.
+/// The start of a journal record; its length and the message follow.
 const MARKER: &[u8] = b"\xf5S3J";
 
-/// Each salt that was seen, and what follows it.
+/// Each salt seen, and what follows it.
 #[derive(Default)]
 struct Salts(HashMap<[u8; 24], Vec<u8>>);
 
@@ -23,7 +23,7 @@ impl Salts {
         assert_eq!(*before, follows, "a salt of two messages");
     }
 
-    /// Everything sealed in the bucket, and in these machines' state directories.
+    /// Takes in everything sealed in the bucket and in these machines' state directories.
     fn take(&mut self, world: &World, machines: &[&str]) {
         for name in world.store.names() {
             let bytes = world.store.peek(&name).unwrap();
@@ -87,14 +87,14 @@ async fn no_salt_is_used_twice_whatever_crashes_is_put_back_or_cloned() {
     vault.close(LONG).await.unwrap();
     drop(vault);
 
-    // The state directory of before the crash is put back.
+    // The state directory from before the crash is put back.
     std::fs::remove_dir_all(world.state_dir("a")).unwrap();
     copy_state(saved.path(), &world.state_dir("a"));
     let vault = world.open("a").await;
     lives(&world, &vault, &mut salts, 3).await;
     kill(vault).await;
 
-    // And a clone of the machine goes on with the same, while that one is gone.
+    // A clone of the machine goes on from the same state, while the original is gone.
     copy_state(saved.path(), &world.state_dir("b"));
     let clone = Machines { take_over: true, ..machine("b") };
     let vault = world.try_open(clone).await.unwrap();

@@ -1,11 +1,12 @@
-//! V4, step by step: what a restoration decided before a deletion is asked again when it takes effect.
+//! V4, step by step: what a restoration decided before a deletion is checked again when it takes
+//! effect.
 
 use super::*;
 use crate::types::CommitNo;
 use crate::vault::past::Sharing;
 use crate::vfs;
 
-/// A file of one pack is written and removed; the last commit that has it.
+/// Writes and removes a file in one pack; returns the last commit that has it.
 async fn had(vault: &Vault) -> CommitNo {
     write(&vault.vfs(), "f", &bytes(1, 3 << 20)).await;
     vault.sync(LONG).await.unwrap();
@@ -15,7 +16,7 @@ async fn had(vault: &Vault) -> CommitNo {
     had
 }
 
-/// All of the file that a new one refers to.
+/// Lets a new file refer to all of the old one; whether that was allowed.
 async fn shared(
     vault: &Vault,
     pieces: &[(u64, crate::types::Extent)],
@@ -49,7 +50,7 @@ async fn v4_a_state_that_deletion_passed_meanwhile_is_not_shared() {
     assert!(shared(&vault, &pieces, Some(&sharing)).await, "nothing stands against it");
     vault.sync(LONG).await.unwrap();
 
-    // K5: while it is frozen, it is promised still, and no append refers to it.
+    // K5: while the pack is frozen, the state is still promised, but no append may refer to the pack.
     let writer = vault.writer.as_ref().unwrap();
     writer.staging.begin_deletion();
     let frozen = writer.staging.freeze(&[pack], writer.uploader.confirmed());
@@ -57,7 +58,7 @@ async fn v4_a_state_that_deletion_passed_meanwhile_is_not_shared() {
     assert!(!shared(&vault, &pieces, Some(&sharing)).await);
     writer.staging.end_deletion();
 
-    // A deletion comes and goes between what was decided and the transaction.
+    // A deletion comes and goes between the decision and the transaction.
     let name = crate::upload::pack_object(pack);
     for n in 0..6 {
         now += Duration::from_secs(1000);
@@ -68,7 +69,7 @@ async fn v4_a_state_that_deletion_passed_meanwhile_is_not_shared() {
     assert!(world.store.peek(&name).is_none(), "the pack is gone");
     vault.cache().forget(&name);
     assert!(!shared(&vault, &pieces, Some(&sharing)).await);
-    // Without the question the reference would be taken, and be to nothing.
+    // Without the check the reference would be accepted, and refer to nothing.
     assert!(shared(&vault, &pieces, None).await);
     past.vfs.release(from).await.unwrap();
     drop(past);

@@ -1,4 +1,5 @@
-//! J3 as the vault judges it: unsent changes whose extents are, or are not, in staging. And the journal's room (J5, J8).
+//! J3 as the vault applies it: unsent changes whose extents are, or are not, in staging. Also the journal's room (J5,
+//! J8).
 
 use std::collections::BTreeSet;
 
@@ -9,14 +10,14 @@ use crate::types::PackId;
 use crate::upload::pack_object;
 use crate::vfs::Setter;
 
-/// Files of over 1 MiB have packs of their own.
+/// Files of more than 1 MiB get packs of their own.
 const LARGE: usize = 1_200_000;
 
 fn files(dir: &std::path::Path) -> BTreeSet<PathBuf> {
     std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// `kept` and then `hurt` written while the store is away, and a kill; the pack of `hurt`.
+/// Writes `kept` and then `hurt` while the store is away, and kills; returns the pack of `hurt`.
 async fn written(world: &World, is_synced: bool) -> PathBuf {
     let vault = world.open("a").await;
     world.faulty.disappear();
@@ -33,7 +34,7 @@ async fn written(world: &World, is_synced: bool) -> PathBuf {
     pack
 }
 
-/// The journal as another boot of the machine has left it.
+/// Makes the journal look as left by another boot of the machine.
 async fn rebooted(world: &World) {
     let secret = MasterKey::from_bytes(world.master);
     let keys = unlock(&world.bucket, None, &secret).await.unwrap().keys;
@@ -136,13 +137,13 @@ async fn j3_damage_before_the_barrier_names_the_file_and_is_given_up_when_that_i
         let refused = world.try_open(machine("a")).await.err().unwrap().to_string();
         assert!(refused.contains(pack.file_stem().unwrap().to_str().unwrap()), "{refused}");
         assert!(refused.contains("--accept-damage"), "{refused}");
-        // Where there is no pack, it may as well be the journal that lost its end, which said that there is none.
+        // If the pack is missing, it may as well be the journal that lost its end, which said that the pack was dropped.
         let segment = files(&world.state_dir("a").join("journal")).pop_last().unwrap();
         assert_eq!(refused.contains(segment.to_str().unwrap()), what == "gone", "{refused}");
         let again = world.try_open(accepting()).await.unwrap();
         assert_eq!(read(&again.vfs(), b"kept").await, bytes(1, LARGE));
         assert!(again.status().warnings.iter().any(|w| w.contains("given up")));
-        // Of a pack that is all there only what is hurt cannot be read.
+        // In a pack with all its bytes, only what is hurt cannot be read.
         let hurt = again.vfs().lookup(InodeNo::ROOT, b"hurt").await;
         assert!(what != "flipped" || hurt.unwrap().size == LARGE as u64);
         let copy = world.state_dir("a").join("set-aside/damaged/staging");
@@ -158,7 +159,7 @@ async fn j3_a_damaged_pack_that_was_sent_is_taken_from_the_bucket() {
         let pack = written(&world, true).await;
         let id: PackId = pack.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         let whole = std::fs::read(&pack).unwrap();
-        // The daemon died when the pack was sent, and no commit was.
+        // The daemon died when the pack was sent, but no commit was.
         world.bucket.put_new(&pack_object(id), whole.into()).await.unwrap();
         match is_cut {
             true => std::fs::remove_file(&pack).unwrap(),
@@ -177,7 +178,7 @@ async fn j3_unsent_packs_without_a_journal_are_damage() {
         let world = World::new().await;
         written(&world, true).await;
         if what.ends_with("set aside") {
-            // By `--accept-damage` once: since then they went on.
+            // By `--accept-damage` earlier; the packs have gone on since.
             let copy = world.state_dir("a").join("set-aside/damaged.old/staging");
             std::fs::create_dir_all(&copy).unwrap();
             for pack in files(&world.state_dir("a").join("staging")) {
@@ -204,7 +205,7 @@ async fn j3_unsent_packs_without_a_journal_are_damage() {
     }
 }
 
-/// What files take of the disk.
+/// Bytes on disk of the files.
 fn on_disk(dir: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     files(dir).into_iter().map(|path| path.metadata().map_or(0, |m| m.blocks() * 512)).sum()
@@ -241,7 +242,7 @@ async fn j8_with_the_store_gone_changes_stay_within_the_budget_and_what_frees_ro
     let attributes = SetAttributes { size: Some(0), ..SetAttributes::default() };
     vfs.set_attributes(ino, &attributes).await.unwrap();
     vfs.fsync_directory().await.unwrap();
-    // J5: once the bucket has it, it goes by itself, and there is room again.
+    // J5: once the bucket has them, segments are removed by themselves, and there is room again.
     world.faulty.heal();
     vault.sync(LONG).await.unwrap();
     let until = std::time::Instant::now() + LONG;

@@ -66,7 +66,7 @@ async fn w3_the_fenced_writer_is_read_only_and_keeps_what_is_unsent() {
     assert!(try_write(&one.vfs(), "no", b"x").await.is_err());
     assert_eq!(read(&one.vfs(), b"late").await, b"3", "what is here can be read");
     kill(one).await;
-    // The next mount decides by W1: what cannot go on is set aside, not lost and not merged.
+    // The next mount decides by W1: what cannot go on is set aside, neither lost nor merged.
     let again = world.open("a").await;
     let names: Vec<_> = tree(&again).await.into_keys().collect();
     assert_eq!(names, ["before", "theirs"]);
@@ -96,7 +96,7 @@ async fn w1_unsent_changes_go_on_after_own_commits_whose_receipts_were_lost() {
     world.faulty.disappear();
     kill(one).await;
     world.faulty.heal();
-    // The note of the last commit is a torn tail now.
+    // The note of the last commit becomes a torn tail.
     std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(noted_from).unwrap();
     let again = world.open("a").await;
     assert_eq!(tree(&again).await, model);
@@ -125,7 +125,8 @@ async fn w1_nothing_is_sent_before_the_claim() {
         .collect();
     assert!(puts[0].starts_with("log/"), "{puts:?}");
     assert!(world.store.names().len() > before + 2);
-    // A machine that does not know the store yet tries it first (W6): with what is not part of the vault.
+    // A machine that does not know the store yet probes it first (W6), with objects that are not part of
+    // the vault.
     let other = world.open("b").await;
     write(&other.vfs(), "f", b"x").await;
     other.close(LONG).await.unwrap();

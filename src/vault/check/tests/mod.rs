@@ -14,7 +14,7 @@ use crate::store::{
 };
 use crate::types::{Extent, Reference};
 
-/// What all findings say, in one text.
+/// The text of all findings.
 fn text(report: &CheckReport) -> String {
     report.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -69,7 +69,7 @@ async fn a_missing_or_short_pack_is_named_with_its_files() {
 async fn a_changed_extent_is_found_when_data_is_read() {
     let world = World::filled().await;
     let pack = &world.names("pack/")[1];
-    // What a file is read by stands in its record: the header of a message may be anything.
+    // A file's record has all that is needed to read it: the header of a message may be anything.
     for (at, is_needed) in [(0, false), (30, false), (57, true), (16_400, true), (20_000, true)] {
         world.replace(pack, |bytes| bytes[at] ^= 1);
         assert!(world.check(false).await.findings.is_empty());
@@ -80,7 +80,7 @@ async fn a_changed_extent_is_found_when_data_is_read() {
         assert!(!is_needed || finding.files[0].ends_with("/file-0"), "{finding}");
         world.replace(pack, |bytes| bytes[at] ^= 1);
     }
-    // Another pack in its place, as large as it.
+    // Another pack in its place, of the same length.
     let packs = world.names("pack/");
     let other = world.store.peek(&packs[0]).unwrap();
     world.replace(pack, |bytes| *bytes = other.to_vec());
@@ -225,7 +225,7 @@ fn names_are_printed_without_control_characters() {
     assert_eq!(Finding::of("a", "b").to_string(), "a: b");
 }
 
-/// A store that lists and tells lengths that no object has.
+/// A store whose listings and HEADs give lengths that no object has.
 #[derive(Debug)]
 struct Liar(Arc<MemoryStore>);
 

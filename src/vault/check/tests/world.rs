@@ -82,7 +82,7 @@ impl World {
             let entry = FooterEntry { reference: reference.clone(), inode: ino, offset: 0, name };
             footer.entries.push(entry);
             let whole = Extent { skip: 0, length: 20_000, reference };
-            // The last one as records of its own, in two parts.
+            // The last file has records of its own, in two parts.
             if number == 2 {
                 let inode = Inode { mode: libc::S_IFREG, size: 20_000, ..Inode::default() };
                 changes.push(put(&Key::Inode(ino), encode_value(&inode)));
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// The names in the bucket that begin so.
+    /// The names in the bucket that begin with `prefix`.
     pub(super) fn names(&self, prefix: &str) -> Vec<String> {
         let names = self.store.names().into_iter();
         names

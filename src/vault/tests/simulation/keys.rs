@@ -1,5 +1,5 @@
-//! Keys in the simulation: the vault opens with what it is to open with, and nothing else, whatever became of a change of
-//! its keys (K6, K7); and of what is said to be sealed anew nothing is left under an older key (K8).
+//! Keys in the simulation: whatever happens to a change of its keys, the vault opens with the keys that it should, and
+//! with nothing else (K6, K7). Once all is reported to be sealed anew, nothing is left under an older key (K8).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::vault::{
     ChangedKeys, Error, KeyChange, MasterKey, NewKey, OpenedBySecret, Result, Vault, seal_recovery,
 };
 
-/// How long somebody waits for what an unwell store, or disk, may keep for ever.
+/// How long to wait for something that a failing store or disk may hold up forever.
 const A_WHILE: Duration = Duration::from_secs(60);
 
-/// What opens a vault: one master key, and some recovery keys, by their places in the ring.
+/// What opens a vault: one master key, and some recovery keys, by their index in the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Opens {
     master: usize,
@@ -30,7 +30,7 @@ struct Opens {
 pub(super) struct KnownKeys {
     masters: Vec<MasterKey>,
     recovery: Vec<String>,
-    /// One of these is so: more than one while it is not known what became of a change.
+    /// One of these is true: more than one while the outcome of a change is not known.
     may_be: Vec<Opens>,
 }
 
@@ -41,17 +41,17 @@ impl KnownKeys {
         Self { masters, recovery: Vec::new(), may_be: vec![first] }
     }
 
-    /// Whether no change was ever asked for.
+    /// Whether no change was ever requested.
     pub(super) fn is_first(&self) -> bool {
         self.masters.len() == 1 && self.recovery.is_empty()
     }
 
-    /// How many master keys there were, or were to be.
+    /// How many master keys there have been, or were to be.
     pub(super) fn count(&self) -> usize {
         self.masters.len()
     }
 
-    /// Those that may open the vault, the newest first.
+    /// The master keys that may open the vault, newest first.
     pub(super) fn masters(&self) -> impl Iterator<Item = &MasterKey> {
         let may_be: BTreeSet<_> = self.may_be.iter().map(|opens| opens.master).collect();
         may_be.into_iter().rev().map(|master| &self.masters[master])
@@ -66,7 +66,7 @@ impl KnownKeys {
         Passphrase::exact(self.recovery[recovery].as_bytes().to_vec())
     }
 
-    /// What opens this superblock, of all keys.
+    /// Which of all keys open this superblock.
     fn opened(&self, generation: Generation, bytes: &Bytes) -> Result<(OpenedBySecret, Opens)> {
         let (superblock, wire) = superblock::decode(generation, bytes)?;
         let verified = |master: &MasterKey| {
@@ -81,7 +81,7 @@ impl KnownKeys {
     }
 }
 
-/// Epochs before this one are over: what lives needs none of them.
+/// Epochs before this one are over: nothing current needs them.
 fn over(superblock: &Superblock) -> KeyEpoch {
     let older = superblock.older.iter().flatten();
     let retired = older.filter(|older| older.end() == Some(EpochEnd::RETIRED));
@@ -90,15 +90,15 @@ fn over(superblock: &Superblock) -> KeyEpoch {
     before.chain(renewed.map(|renewal| renewal.before)).max().unwrap_or(FIRST_EPOCH)
 }
 
-/// What the map says, and what is in it, at one moment.
+/// What the map's totals say, and what is in the map, at one moment.
 struct MapSeen {
-    /// Parts of files that epochs before this one sealed.
+    /// Parts of files sealed by epochs before the given one.
     old: usize,
     said: Totals,
     counted: Totals,
 }
 
-/// Looks through the whole map.
+/// Counts the whole map.
 async fn look_at_map(vault: &Vault, before: KeyEpoch) -> index::Result<MapSeen> {
     vault.index.read(|view| look_at_view(view, before)).await
 }
@@ -122,7 +122,7 @@ fn look_at_view(view: &View<'_>, before: KeyEpoch) -> index::Result<MapSeen> {
     Ok(seen)
 }
 
-/// Whether something that lives is sealed by a key that is said to be over.
+/// Fails if something current is sealed by a key that is reported to be over.
 pub(super) async fn nothing_old_lives(vault: &Vault, superblock: &Superblock) -> Outcome {
     let over = over(superblock);
     let seen = look_at_map(vault, over).await.map_err(|error| error.to_string())?;
@@ -143,9 +143,9 @@ pub(super) async fn nothing_old_lives(vault: &Vault, superblock: &Superblock) ->
 }
 
 impl SimulatedRun {
-    /// The superblock in the bucket, if the store gives it.
+    /// The superblock in the bucket, if the store returns it.
     fn look_at_keys(&mut self) -> Outcome<Option<OpenedBySecret>> {
-        // That listings are not late is assumed (PROTOCOL, "The medium").
+        // Listings are assumed not to be late (PROTOCOL, "The medium").
         if self.lists_late {
             self.heal_store();
         }
@@ -175,7 +175,8 @@ impl SimulatedRun {
         self.block(nothing_old_lives(&self.vault(), &opened.superblock))?
     }
 
-    /// Notes what became of a change. Who heard that it failed may open the vault anew before the next one counts.
+    /// Notes the outcome of a change. After a reported failure, the vault may be opened again before the next change
+    /// counts.
     fn changed(&mut self, what: &str, after: Opens, done: Result<ChangedKeys>) -> Outcome {
         let may_be = &mut self.world.ring.may_be;
         match &done {
@@ -231,7 +232,7 @@ impl SimulatedRun {
         self.changed("one slot fewer", after, done)
     }
 
-    /// Somebody waits until nothing of now needs an older key.
+    /// Waits until the current state needs no older key.
     pub(super) fn renew(&mut self) -> Outcome {
         let (vault, is_well) = (self.vault(), self.healthy() && !self.is_read_only());
         let patience = if is_well { PATIENCE } else { A_WHILE };
@@ -249,7 +250,7 @@ impl SimulatedRun {
         self.block(nothing_old_lives(&vault, &opened.superblock))?
     }
 
-    /// After a checkpoint `df` says what there is.
+    /// After a checkpoint `df` reports what is there.
     pub(super) fn totals_are_right(&self) -> Outcome {
         if !self.healthy() || self.is_read_only() || self.world.disk.has_ended() {
             return Ok(());
@@ -262,7 +263,7 @@ impl SimulatedRun {
         Err(format!("the map has {counted:?}, and is said to have {said:?}"))
     }
 
-    /// With nothing wrong, all that was asked for is done.
+    /// With nothing wrong, everything that was requested is done.
     pub(super) fn keys_end(&mut self) -> Outcome {
         if self.world.ring.is_first() {
             return Ok(());

@@ -18,7 +18,7 @@ use crate::vault::tests::{USER, write};
 const DAYS: Duration = Duration::from_hours(4 * 24);
 
 impl SimulatedRun {
-    /// The process ends; the next one finds what is left.
+    /// Ends the process; the next one finds what is left.
     pub(super) fn end(&mut self, how: SeenFrom) -> Outcome {
         self.close_life();
         match how {
@@ -44,7 +44,7 @@ impl SimulatedRun {
         self.plan = DiskPlan::default();
     }
 
-    /// Opens the vault, through what goes wrong at first, and looks what is there.
+    /// Opens the vault, despite initial faults, and checks what is there.
     pub(super) fn open(&mut self, how: SeenFrom) -> Outcome {
         let mut how = how;
         self.trouble_at_opening();
@@ -65,7 +65,7 @@ impl SimulatedRun {
                 }
                 Err(_) => {}
             }
-            // Ended in the middle, or not opened for a fault: again, without.
+            // It ended in the middle, or a fault prevented the opening: try again without.
             self.close_life();
             if ended && self.by_power {
                 self.tally.power_cuts += 1;
@@ -91,7 +91,7 @@ impl SimulatedRun {
         self.keys_are_right()
     }
 
-    /// Unmounted, and the machine is off for days.
+    /// Unmounts, and turns the machine off for days.
     pub(super) fn days_off(&mut self) -> Outcome {
         self.close()?;
         self.close_life();
@@ -103,8 +103,8 @@ impl SimulatedRun {
         self.open(SeenFrom::Kill)
     }
 
-    /// A commit that the store broke, and that this machine never saw whole since it was killed in that moment: a mount is
-    /// refused, and names the object to be deleted.
+    /// A commit that the store broke, and that this machine never saw whole because it was killed just then: a mount is
+    /// refused, and names the object to delete.
     fn way_out(&mut self, text: &str) -> Option<()> {
         let (object, _) = text.split_once(" does not open")?;
         let mut names = self.world.ground.store.names().into_iter();
@@ -116,7 +116,7 @@ impl SimulatedRun {
         self.world.ground.store.steal(object).map(drop)
     }
 
-    /// Sometimes something happens in the middle of the opening.
+    /// Sometimes makes something happen in the middle of the opening.
     fn trouble_at_opening(&mut self) {
         let now = self.world.disk.changes();
         let far = self.world.dice.random_range(0..80);
@@ -151,7 +151,7 @@ impl SimulatedRun {
     }
 
     pub(super) fn look_from_bucket(&mut self) -> Outcome {
-        // A stranger has nothing but the listing: that it is not late is assumed (PROTOCOL, "The medium").
+        // A new machine has only the listing, which is assumed not to be late (PROTOCOL, "The medium").
         if self.lists_late {
             self.heal_store();
         }
@@ -178,20 +178,20 @@ impl SimulatedRun {
         }
     }
 
-    /// W3: what this machine still writes gets nowhere, and it is told.
+    /// W3: what this machine still writes gets nowhere, and it is told so.
     fn is_fenced(&self) -> Outcome {
         let vault = self.vault();
         let (made, sent) = self.block(async {
             let made = vault.vfs().mkdir(&USER, InodeNo::ROOT, b"too late", 0o755).await;
             let mut sent = vault.sync(LONG).await;
             if sent.is_err() && !self.is_read_only() {
-                // The disk was full until now: what waits for room is refused once more, and done in a moment (J8).
+                // The disk was full until now: what waits for room is refused once more, and done a moment later (J8).
                 tokio::time::sleep(RESUMES).await;
                 sent = vault.sync(LONG).await;
             }
             (made.is_ok(), sent.is_ok())
         })?;
-        // What is refused, as on a full disk, was not tried; and who has nothing to send is not told.
+        // A refused change, as on a full disk, was not tried; and a writer with nothing to send is not told.
         if !made || (!sent && self.is_read_only()) {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl SimulatedRun {
         })??;
         self.model.see(SeenFrom::Bucket, &before)?;
         self.model.ends_at(&before);
-        // It is made, or cut, and then it has its content.
+        // A file is first made or cut, and then gets its content.
         let mut between = after.clone();
         change_file(&mut between, &made, |file| file.content = Arc::default());
         self.model.begin_at(between);

@@ -1,10 +1,10 @@
-//! One world for faults: the whole vault (log, index, upload, content, vfs) on a disk, a store and a clock that one seed
-//! decides about. Programs change files; the disk is full, fails, loses its power; the store loses replies, breaks bytes, is
+//! A simulated world for faults: the whole vault (log, index, upload, content, vfs) on a disk, a store and a clock that all
+//! follow from one seed. Programs change files; the disk is full, fails, loses power; the store loses replies, breaks bytes, is
 //! gone for hours; the process is killed at any change of the disk, also while it opens. After each reopening the file system is
 //! compared with the model, on this machine and from the bucket alone.
 //!
-//! A failure prints the seed and the steps, as few as fail too. `S3VAULT_SIMULATE_SEED=n` runs that seed alone; with
-//! `S3VAULT_SIMULATE_MINUTES=n` it goes on with the next ones for so long, as `scripts/soak simulation` does.
+//! A failure prints the seed and a minimal list of steps that still fails. `S3VAULT_SIMULATE_SEED=n` runs that seed alone; with
+//! `S3VAULT_SIMULATE_MINUTES=n` it goes on with the next seeds for that long, as `scripts/soak simulation` does.
 
 mod keys;
 mod lives;
@@ -28,14 +28,14 @@ use self::world::{OWNER, World};
 use crate::store::{Fault, On, Verb};
 use crate::vault::tests::write;
 
-/// Steps of a run.
+/// Steps in a run.
 const STEPS: usize = 120;
 /// Runs in an ordinary test.
 const RUNS: u64 = 120;
-/// Runs that a failure may cost to be made shorter.
+/// How many runs may be spent on shortening a failure.
 const SHRINKS: usize = 400;
 
-/// The steps of a run in which nobody touches the keys.
+/// The steps of a run in which the keys never change.
 fn steps_without_keys(seed: u64) -> Vec<Step> {
     step::steps(&mut StdRng::seed_from_u64(seed), STEPS)
 }
@@ -55,7 +55,7 @@ fn try_steps(seed: u64, steps: &[Step]) -> Result<Tally, String> {
     })
 }
 
-/// Leaves out what is not needed for a failure: halves, then quarters, down to single steps.
+/// Leaves out steps that a failure does not need: halves, then quarters, down to single steps.
 fn shrink(seed: u64, steps: Vec<Step>, failure: String) -> (Vec<Step>, String) {
     let (mut steps, mut failure, mut tries) = (steps, failure, 0);
     let mut size = steps.len().div_ceil(2);
@@ -75,9 +75,9 @@ fn shrink(seed: u64, steps: Vec<Step>, failure: String) -> (Vec<Step>, String) {
     (steps, failure)
 }
 
-/// Seeds that found something: a mount that ended between the packs and the journal of what was set aside was refused; a full
-/// disk that has room again just as another machine takes over; a deletion's rewriting beside an unmount, which then waited for a
-/// pack that waited for company.
+/// Seeds that found something: a mount was refused after the process ended between removing the packs and the journal of what was
+/// set aside; a full disk had room again just as another machine took over; a deletion's rewriting ran beside an unmount, which
+/// then waited for a pack that stayed open for more extents.
 const FOUND: [u64; 3] = [8_001_075, 27_449_622_758, 31_001_730];
 
 fn must_hold(seed: u64, steps: Vec<Step>) -> Tally {
@@ -115,7 +115,7 @@ fn nothing_is_lost_whatever_happens() {
     let begun = Instant::now();
     let time = number("S3VAULT_SIMULATE_MINUTES").map(|minutes| Duration::from_secs(60 * minutes));
     let one = number("S3VAULT_SIMULATE_SEED");
-    // Other seeds in each long run, told by the time; the same ones in each test.
+    // A long run takes other seeds each time; a test always the same ones.
     let first = one.unwrap_or_else(|| time.map_or(0, |_| u64::from(std::process::id()) << 20));
     let (mut total, mut runs) = (Tally::default(), 0);
     if one.is_none() {
@@ -145,7 +145,7 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-/// What seed 31,001,730 found. Nobody but who waits closes a shared pack here, as where the system has no thread to give.
+/// What seed 31,001,730 found. Only a waiting caller closes a shared pack here, as when the system has no thread to give.
 #[test]
 fn what_changes_while_a_vault_is_closed_is_sent_too() {
     let world = World::new(1);

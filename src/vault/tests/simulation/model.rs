@@ -1,5 +1,5 @@
-//! What a vault may show: every state that it was in since the one that the bucket has, and which of them it must not
-//! fall behind.
+//! What a vault may show: every state that it was in since the one that the bucket has, and which of them it must not fall
+//! behind.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -17,16 +17,16 @@ pub(super) enum ModelNode {
 /// A file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ModelFile {
-    /// Its inode's number; 0 while nobody knows it.
+    /// Its inode number; 0 while unknown.
     pub ino: u64,
     pub mode: u32,
     pub content: Arc<Vec<u8>>,
-    /// What the content may be instead: a publication failed, and is tried again by itself.
+    /// What the content may be instead: a publication failed, and is retried by itself.
     pub or: Vec<Arc<Vec<u8>>>,
 }
 
 impl ModelFile {
-    /// One whose content is certain.
+    /// A file whose content is certain.
     pub(super) fn new(ino: u64, mode: u32, content: Vec<u8>) -> Self {
         Self { ino, mode, content: Arc::new(content), or: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl ModelFile {
 }
 
 impl ModelNode {
-    /// Whether what is there is this.
+    /// Whether this allows what is there.
     fn allows(&self, there: &Self) -> bool {
         match (self, there) {
             (Self::Directory, Self::Directory) => true,
@@ -79,28 +79,28 @@ pub(super) fn change_file(tree: &mut Tree, path: &str, change: impl Fn(&mut Mode
     }
 }
 
-/// Where a vault is looked at.
+/// From where a vault is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeenFrom {
-    /// While it is mounted: what was answered, or with what the disk failed over.
+    /// While it is mounted: what was answered, possibly with a change over which the disk failed.
     Mount,
-    /// After a kill: the same, or with what was under way.
+    /// After a kill: the same, possibly with what was under way.
     Kill,
-    /// After a loss of power: anything since the last fsync.
+    /// After a loss of power: any state since the last fsync.
     PowerCut,
-    /// With nothing but the bucket.
+    /// From the bucket alone.
     Bucket,
 }
 
-/// The states, in order; the first is what the bucket has at least.
+/// The states, in order; the bucket has at least the first.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    /// Those before, that the bucket had or passed: where a reader may still be.
+    /// Earlier states, which the bucket had or passed: a reader may still show one.
     past: Vec<Tree>,
     states: Vec<Tree>,
-    /// The last state whose change was answered.
+    /// Index of the last state whose change was answered.
     answered: usize,
-    /// The last one that survives a loss of power.
+    /// Index of the last state that survives a loss of power.
     durable: usize,
 }
 
@@ -109,7 +109,7 @@ impl Model {
         Self { states: vec![Tree::new()], ..Self::default() }
     }
 
-    /// The state now, as far as changes were answered.
+    /// The current state, as far as changes were answered.
     pub(super) fn now(&self) -> &Tree {
         &self.states[self.answered]
     }
@@ -121,7 +121,7 @@ impl Model {
         self.answered = self.states.len() - 1;
     }
 
-    /// A change was begun, and is not answered: it may have happened.
+    /// A change was begun and not answered: it may have happened.
     pub(super) fn under_way(&mut self, change: impl FnOnce(&mut Tree)) {
         let mut state = self.states.last().cloned().unwrap_or_default();
         change(&mut state);
@@ -140,21 +140,21 @@ impl Model {
         self.begin_at(now);
     }
 
-    /// All goes on from this state; what was seen last is the last one before it.
+    /// Everything goes on from this state; the last one seen is the one before it.
     pub(super) fn begin_at(&mut self, state: Tree) {
         let mut past = std::mem::take(&mut self.past);
         past.append(&mut self.states);
         *self = Self { past, states: vec![state], ..Self::default() };
     }
 
-    /// In the bucket this was seen, and nothing that came after it will ever be there.
+    /// This was seen in the bucket, and no later state will ever be there.
     pub(super) fn ends_at(&mut self, seen: &Tree) {
         let last = self.states.iter().rposition(|state| allows(state, seen));
         self.states.truncate(last.map_or(0, |last| last + 1));
         self.states.push(seen.clone());
     }
 
-    /// What a reader shows that has shown the state `from` and none before it: the first of those from there on that allows it.
+    /// What a reader shows that last showed the state `from`: the first state from there on that allows it.
     pub(super) fn follow(&self, from: usize, seen: &Tree) -> Result<usize, String> {
         let all = || self.past.iter().chain(&self.states);
         let last = self.past.len() + self.answered;
@@ -174,7 +174,7 @@ impl Model {
         }
     }
 
-    /// The state that a reader shows once it has followed to the end.
+    /// The state that a reader shows once it has caught up.
     pub(super) fn shows_now(&self, seen: &Tree) -> Result<usize, String> {
         match allows(self.now(), seen) {
             true => Ok(self.past.len() + self.answered),
@@ -182,7 +182,7 @@ impl Model {
         }
     }
 
-    /// Whether this may be seen there. What is seen by the one writer is what goes on from there.
+    /// Whether this may be seen there. What the only writer sees is what goes on from there.
     pub(super) fn see(&mut self, from: SeenFrom, seen: &Tree) -> Result<(), String> {
         let (first, last) = match from {
             SeenFrom::Mount | SeenFrom::Kill => (self.answered, self.states.len() - 1),
@@ -194,8 +194,8 @@ impl Model {
             return Err(self.complaint(from, first, last, seen));
         };
         if matches!(from, SeenFrom::Kill | SeenFrom::PowerCut) {
-            // It may have been published in another form than the last: what is seen is what it is.
-            // The bucket may have the other one still.
+            // It may have been published in another form than the last: what is seen is the form. The bucket may still have the
+            // other one.
             self.states.truncate(at + 1);
             self.states.push(seen.clone());
             self.answered = at + 1;

@@ -15,17 +15,17 @@ pub(super) struct Program<'a> {
     pub(super) vfs: Vfs,
     pub(super) vault: &'a Vault,
     pub(super) model: &'a mut Model,
-    /// Whether the process has ended in this moment: then an error says nothing.
+    /// Whether the process has just ended: then an error means nothing.
     pub(super) has_ended: &'a dyn Fn() -> bool,
-    /// Whether changes were refused before this one.
+    /// Whether changes were already refused before this one.
     pub(super) was_read_only: bool,
 }
 
 impl Program<'_> {
-    /// Does it. Errors are for programs to see: what they mean is noted in the model.
+    /// Runs a step. Errors are for programs to see: the model notes what they mean.
     pub(super) async fn run(&mut self, step: &Step) -> Result<()> {
         if self.was_read_only {
-            // A failed pack ends changes without content in a moment (J6).
+            // A failed pack ends changes without content a moment later (J6).
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             let refused = self.vfs.mkdir(&USER, InodeNo::ROOT, b"never", 0o755).await;
             assert!(refused.is_err(), "a change of a vault that takes none");
@@ -70,7 +70,7 @@ impl Program<'_> {
         }
     }
 
-    /// Notes what became of a change that happens wholly or not at all.
+    /// Notes the outcome of a change that happens wholly or not at all.
     fn done<T>(&mut self, done: Result<T>, change: impl FnOnce(&mut Tree)) -> Result<T> {
         match &done {
             Ok(_) => self.model.answered(change),
@@ -80,7 +80,7 @@ impl Program<'_> {
         done
     }
 
-    /// Whether a change that failed may be there all the same: the process, or its disk, failed over it.
+    /// Whether a failed change may have happened anyway: the process or its disk failed during it.
     fn may_have_happened(&self) -> bool {
         (self.has_ended)() || self.vault.status().read_only.is_some()
     }
@@ -141,7 +141,7 @@ impl Program<'_> {
         published
     }
 
-    /// Notes what became of a publication: what is unpublished is shown, and may be published later.
+    /// Notes the outcome of a publication: what is unpublished is shown, and may be published later.
     async fn published(
         &mut self,
         path: &str,

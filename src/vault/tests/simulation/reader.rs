@@ -1,9 +1,9 @@
-//! A second machine that has the vault open for reading, and follows what the writer writes (W5): through its own faults and its
-//! own time, over the writer's kills, deletions and new keys. Whatever it shows is a state that the writer had, and none before
-//! one that it has shown; with nothing wrong it is the state that the writer has in the bucket.
+//! A second machine that has the vault open for reading and follows what the writer writes (W5), with faults and a pace of its
+//! own, over the writer's kills, deletions and new keys. Whatever it shows is a state that the writer had, and never an older one
+//! than it has shown; with nothing wrong it is the state that the writer has in the bucket.
 //!
-//! It looks between the writer's steps, and yet its requests fall between the writer's: it sees the store as it was a while ago,
-//! and at each request a little later.
+//! It looks between the writer's steps, but its requests still fall between the writer's: it sees the store as it was a while
+//! ago, and a little later with each request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::vault::Vault;
 
 /// How often it looks by itself.
 const EVERY: Duration = Duration::from_secs(10);
-/// Looks after which it shows what is in the bucket, if nothing is wrong: after one, or one more for each thing that it found to be
-/// gone when it was read.
+/// After how many looks it shows what is in the bucket, if nothing is wrong: one, and one more for each thing that a read found
+/// to be gone.
 const LOOKS: usize = 4;
 
 pub(super) struct FollowingMachine {
@@ -29,7 +29,7 @@ pub(super) struct FollowingMachine {
     faulty: Arc<Faulty>,
     bucket: Bucket,
     life: Life,
-    /// How many master keys there had been when it was opened.
+    /// How many master keys there were when it was opened.
     keys: usize,
     /// The state that it has shown, as the model counts them.
     shown: usize,
@@ -48,7 +48,7 @@ impl FollowingMachine {
         self.life.runtime.block_on(bounded).map_err(|_| "a reader hangs".into())
     }
 
-    /// Opens the vault, unless it is open; what stands in the way.
+    /// Opens the vault, unless it is open. The inner error says what prevents it.
     fn open(&mut self, world: &World) -> Outcome<Result<Arc<Vault>, String>> {
         if let Some(vault) = &self.life.vault {
             return Ok(Ok(vault.clone()));
@@ -73,7 +73,7 @@ impl FollowingMachine {
         Ok(())
     }
 
-    /// Looks for what is new, and then at all that it shows.
+    /// Looks for what is new, and then reads everything that it shows.
     fn look(&self, vault: &Vault, by_itself: bool) -> Outcome<Look> {
         let following = vault.following.as_ref().ok_or("it follows nothing")?;
         self.block(async {
@@ -90,7 +90,7 @@ impl FollowingMachine {
     }
 }
 
-/// What became of a look.
+/// The result of a look.
 struct Look {
     looked: Result<(), String>,
     seen: Result<Tree, String>,
@@ -110,7 +110,7 @@ impl SimulatedRun {
         done
     }
 
-    /// Days pass: what the reader sees of the store after them is not of before.
+    /// After days pass, the reader sees the store as it is after them.
     pub(super) fn days_pass_the_reader(&self) {
         if let Some(reader) = &self.reader {
             reader.store.catches_up();
@@ -123,7 +123,7 @@ impl SimulatedRun {
         reader.shown = at;
     }
 
-    /// Beside the writer, with faults of its own: what it cannot do is its own affair, what it shows is not.
+    /// Looks beside the writer, with faults of its own. A failure to look is no error; what it shows must be right.
     pub(super) fn follow(&mut self, seed: u64) -> Outcome {
         self.with_the_reader(|run, reader| {
             let dice = &mut StdRng::seed_from_u64(seed);
@@ -171,7 +171,7 @@ impl SimulatedRun {
             for _ in 0..LOOKS {
                 let vault = match reader.open(&run.world)? {
                     Ok(vault) => vault,
-                    // What the store made of what the writer puts in this moment.
+                    // The store broke what the writer puts at this moment.
                     Err(error) if run.broke_objects && error.contains("log/") => return Ok(()),
                     Err(error) => return Err(format!("a reader does not open the vault: {error}")),
                 };
@@ -182,7 +182,7 @@ impl SimulatedRun {
                         run.reader_shows(reader, at);
                         return Ok(());
                     }
-                    // Nobody there has the new key: it is mounted again.
+                    // No machine there has the new key: mount again.
                     (Err(_), _) if run.world.ring.count() > reader.keys => {
                         reader.close(&run.world)?;
                     }

@@ -1,16 +1,16 @@
-//! A rotation, and the sealing anew that it asks for, ended at each of its requests (K6, K7, K8): whatever the next life finds,
-//! one of the two keys opens the vault, all of it is there, and what was begun is finished.
+//! A rotation, with the sealing anew that it asks for, is ended at each of its requests (K6, K7, K8): whatever the next life
+//! finds, one of the two keys opens the vault, all of it is there, and what was begun is finished.
 
 use super::must_hold;
 use super::step::{LIES, Step};
 use crate::store::Verb;
 
-/// Kinds of what becomes of the last request (`run::fault`): not carried out, carried out, of a put half kept.
+/// What happens to the last request (`run::fault`): it is not carried out, it is, or half of a put is kept.
 const BREAKS: u8 = 0;
 const LOSES_REPLY: u8 = 1;
 const KEEPS_HALF: u8 = 7;
 
-/// Requests of a rotation, and some more.
+/// The requests of a rotation, and some more.
 const FIRST: u32 = 40;
 
 fn steps(ends: Step, taken_over: bool) -> Vec<Step> {
@@ -37,11 +37,11 @@ fn steps(ends: Step, taken_over: bool) -> Vec<Step> {
     steps
 }
 
-/// Until none ended the process any more; how many did.
+/// Repeats until no request ends the process any more; returns how many did.
 fn each(verb: Option<Verb>, what: &'static str, kind: u8, stride: usize) -> u32 {
     let calm = must_hold(1, steps(Step::StoreHeals, false)).kills;
     let mut ended = 0;
-    // At each of the first, which are the rotation's; of the hundreds of commits of a renewal at some.
+    // At each of the first requests, which are the rotation's; at some of the hundreds of commits of a renewal.
     let far = 17 * stride;
     for skip in (0..FIRST).step_by(stride).chain((FIRST..).step_by(far)) {
         let taken_over = skip % 2 == 1;
@@ -60,7 +60,7 @@ fn k7_a_rotation_that_ends_at_any_request_is_finished_or_was_none() {
     assert!(before > 14 && after > 40, "{before} {after}");
 }
 
-/// Of what the store cut short just then nobody is shut out, and nothing is lost.
+/// If the store cuts a superblock short just then, nobody is shut out and nothing is lost.
 #[test]
 fn k7_a_superblock_that_is_cut_short_as_the_process_ends_is_passed_over() {
     for kind in [KEEPS_HALF, LIES] {

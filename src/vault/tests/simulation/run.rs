@@ -1,4 +1,4 @@
-//! One run: the steps of a seed, one after the other, and after each reopening a look whether anything is lost.
+//! One run: the steps of a seed, one after the other, with a check after each reopening that nothing is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use crate::os::DiskFault;
 use crate::store::{Error as StoreError, Fault, On};
 use crate::vault::Vault;
 
-/// How a vault is closed, and waited for.
+/// How long to wait for a close or a sync.
 pub(super) const LONG: Duration = Duration::from_secs(300);
-/// A disk that was full has room again: after so long nothing is refused any more.
+/// How long after a full disk has room again nothing is refused any more.
 pub(super) const RESUMES: Duration = Duration::from_secs(10);
-/// For how long old states are kept once something was deleted.
+/// How long old states are kept once something was deleted.
 const RETENTION: Duration = Duration::from_secs(30);
 
-/// What is to happen to the disk, by the number of the change.
+/// What is to happen to the disk, by the number of its change.
 #[derive(Clone, Default)]
 pub(super) struct DiskPlan {
     pub(super) ends: Option<u64>,
@@ -39,16 +39,16 @@ pub(super) struct Tally {
     pub(super) looks: u64,
     /// Broken commits that had to be deleted, as the refused mount said.
     pub(super) deleted: u64,
-    /// Changes of the keys that were answered well; those of them that are rotations; renewals that were waited for, and are
-    /// finished; key epochs that nothing in the bucket needed at the end.
+    /// Confirmed changes of the keys; how many of them were rotations; renewals that were waited for and finished; key
+    /// epochs that nothing in the bucket needed at the end.
     pub(super) key_changes: u64,
     pub(super) rotations: u64,
     pub(super) renewals: u64,
     pub(super) retired: u64,
-    /// Looks of a reader that follows, and those after which it showed another state.
+    /// Looks of a reader that follows, and how many of them moved it to another state.
     pub(super) reader_looks: u64,
     pub(super) reader_moves: u64,
-    /// Of all that happened, in order: the same for the same seed.
+    /// A hash of all that happened, in order: the same for the same seed.
     pub(super) trace: u64,
 }
 
@@ -58,19 +58,19 @@ pub(super) struct SimulatedRun {
     pub(super) model: Model,
     pub(super) tally: Tally,
     pub(super) plan: DiskPlan,
-    /// Faults of the store were given since it was last healed.
+    /// The store was given faults since it was last healed.
     store_fails: bool,
-    /// Listings may lack what came last.
+    /// Listings may lack the newest objects.
     pub(super) lists_late: bool,
     /// The store was told to break what it is given.
     pub(super) broke_objects: bool,
-    /// A change of the keys failed, for all that this process knows.
+    /// A change of the keys failed, as far as this process knows.
     pub(super) keys_unsure: bool,
-    /// How the process ends that ends by itself.
+    /// Whether a process that ends by itself does so by a loss of power.
     pub(super) by_power: bool,
-    /// Another machine that reads, once it does.
+    /// Another machine, which reads; set once it does.
     pub(super) reader: Option<FollowingMachine>,
-    /// The store is out of reach of a process that has ended.
+    /// The store is out of reach of an ended process.
     pub(super) has_ended: Arc<AtomicBool>,
 }
 
@@ -98,7 +98,7 @@ impl SimulatedRun {
         Ok(run)
     }
 
-    /// All of them, and then what is left of it: here, and in the bucket.
+    /// Runs all steps, and then checks what is left: here, and in the bucket.
     pub(super) fn all(mut self, steps: &[Step]) -> Outcome<Tally> {
         for (number, step) in steps.iter().enumerate() {
             let failed = |text: String| format!("step {number}, {step:?}: {text}");
@@ -223,7 +223,7 @@ impl SimulatedRun {
         self.expected("a deletion", deleted).map(drop)
     }
 
-    /// Disk and store change for the worse, or the better.
+    /// Makes disk and store worse, or better.
     fn befall(&mut self, step: &Step) {
         match step {
             Step::EndAt { changes, power } => {
@@ -257,7 +257,7 @@ impl SimulatedRun {
             Step::DiskHeals => {
                 (self.plan.full, self.plan.fails) = (0..0, None);
                 self.apply_plan();
-                // Everything resumes by itself, in a moment (J8).
+                // Everything resumes by itself a moment later (J8).
                 self.life.runtime.block_on(async { tokio::time::sleep(RESUMES).await });
             }
             Step::StoreFault { verb, what, kind, skip, times } => {
@@ -266,7 +266,7 @@ impl SimulatedRun {
                 let fault = fault(*kind, what);
                 self.lists_late |= matches!(fault, Fault::ListsLate);
                 self.broke_objects |= matches!(fault, Fault::KeepsOther | Fault::KeepsHalf);
-                // A pack that the store changed and never told: what lies there may be somebody's, and stays (C5).
+                // A pack that the store changed without telling: what lies there may be somebody's, and stays (C5).
                 let what = if matches!(fault, Fault::KeepsOther) { "log/" } else { what };
                 let on = On::next(*verb, what).after(*skip).times(*times);
                 self.world.ground.faulty.inject(on, fault);
@@ -323,7 +323,7 @@ impl SimulatedRun {
         let done = self.life.runtime.block_on(bounded).map_err(|_| "it hangs".to_owned())?;
         let errno = done.err().map_or(0, |error| error.errno());
         self.trace(&[errno.cast_unsigned().into()]);
-        // What is refused for a reason of the program's own is no failure.
+        // An error for a reason of the program's own is no failure.
         let why = [0, libc::ENOENT, libc::EEXIST, libc::ENOTEMPTY, libc::ENOTDIR, libc::EISDIR];
         if !why.contains(&errno) && self.healthy() && !self.is_read_only() && !disk.has_ended() {
             return Err(format!("errno {errno}, though nothing is wrong"));
@@ -331,7 +331,7 @@ impl SimulatedRun {
         Ok(())
     }
 
-    /// A failure is one only if nothing is wrong.
+    /// A failure counts only if nothing is wrong.
     pub(super) fn expected<T, E: std::fmt::Display>(
         &self,
         what: &str,
@@ -360,7 +360,7 @@ impl SimulatedRun {
         }
     }
 
-    /// Whether everything is in the bucket.
+    /// Syncs; returns whether everything is in the bucket.
     pub(super) fn sync(&mut self) -> Outcome<bool> {
         let vault = self.vault();
         let synced = self.block(vault.sync(LONG))?;
@@ -371,7 +371,7 @@ impl SimulatedRun {
         Ok(done)
     }
 
-    /// What was unpublished is published, and all is in the bucket.
+    /// What was unpublished is published, and everything is in the bucket.
     fn settle(&mut self) {
         self.model.answered(|tree| {
             for node in tree.values_mut() {
@@ -398,7 +398,7 @@ impl SimulatedRun {
     }
 }
 
-/// What goes wrong with a request, of each kind.
+/// The fault of each kind, for a request.
 pub(super) fn fault(kind: u8, what: &str) -> Fault {
     let busy = || StoreError::Busy {
         object: format!("{what}(injected)"),

@@ -54,24 +54,24 @@ pub(super) enum Step {
     // What people do.
     Sync,
     Checkpoint,
-    /// Old states are kept for half a minute, and what none needs is deleted.
+    /// Old states are kept for half a minute, and what no state needs is deleted.
     Gc,
     Reopen,
     LookFromBucket,
-    /// The reader on another machine looks for what is new, as the seed has it.
+    /// The reader on another machine looks for what is new, in the way that the seed decides.
     Follow {
         seed: u64,
     },
-    /// It looks until it shows all that is in the bucket, and nothing is wrong.
+    /// The reader looks until it shows all that is in the bucket, with nothing wrong.
     CatchUp,
     TakeOver {
         seed: u64,
     },
-    /// A new key epoch; with what older ones sealed sealed anew, or not.
+    /// A new key epoch; `rewrite`: older data is sealed anew, too.
     Rotate {
         rewrite: bool,
     },
-    /// Somebody waits until that is done.
+    /// Waits until that is done.
     Renew,
     AddSlot,
     RemoveSlot,
@@ -79,18 +79,18 @@ pub(super) enum Step {
     DaysOff,
     /// Milliseconds.
     Wait(u64),
-    // What befalls them.
+    // What happens to them.
     Kill,
     PowerCut,
     LoseIndex,
     LoseCache,
     LoseState,
-    /// The process ends at a change of the disk that is so far ahead: by a kill, or a loss of power.
+    /// The process ends after this many more changes of the disk: by a kill, or a loss of power.
     EndAt {
         changes: u64,
         power: bool,
     },
-    /// The process ends at a request to the store that is so far ahead, of which this becomes.
+    /// The process ends after this many more matching requests to the store, and the fault `kind` applies to the last one.
     EndAtRequest {
         verb: Option<Verb>,
         what: &'static str,
@@ -118,7 +118,7 @@ pub(super) enum Step {
 const NAMES: u8 = 5;
 const DIRECTORIES: u8 = 3;
 
-/// Paths are few, so that they meet: five names, in the root and in two directories.
+/// There are few paths, so that they collide: five names, in the root and in two directories.
 pub(super) fn path(number: u8) -> String {
     match number / NAMES % DIRECTORIES {
         0 => format!("f{}", number % NAMES),
@@ -131,7 +131,7 @@ pub(super) fn directory(number: u8) -> String {
     format!("d{}", 1 + number % (DIRECTORIES - 1))
 }
 
-/// A length of a file: mostly small; around a chunk; sometimes more than a buffer.
+/// A file length: mostly small; around a chunk; sometimes more than a buffer.
 fn length(dice: &mut StdRng) -> usize {
     match dice.random_range(0..20) {
         0 => 0,
@@ -213,7 +213,7 @@ fn trouble(dice: &mut StdRng) -> Step {
     }
 }
 
-/// So many steps.
+/// Makes `count` steps.
 pub(super) fn steps(dice: &mut StdRng, count: usize) -> Vec<Step> {
     // Some runs are calm, some are not.
     let (troubles, peoples) = (dice.random_range(1..12), dice.random_range(1..12));
@@ -237,8 +237,8 @@ fn keys(dice: &mut StdRng) -> Step {
     }
 }
 
-/// What a store does to a superblock. One that keeps other bytes of the same length is not here: it takes the owner's copy to
-/// open that vault again (O1).
+/// What a store does to a superblock. Keeping other bytes of the same length is not among these: then only the owner's copy
+/// opens that vault (O1).
 fn trouble_with_keys(dice: &mut StdRng) -> Step {
     let (verbs, kinds) = ([Verb::Put, Verb::Put, Verb::Get, Verb::List, Verb::Delete], KEY_FAULTS);
     let verb = verbs[dice.random_range(0..verbs.len())];
@@ -261,11 +261,11 @@ fn trouble_with_keys(dice: &mut StdRng) -> Step {
 /// Breaks, a lost reply, stalls, delays, half kept, nothing kept, a bit, a half, 503, half kept and a lie (`run::fault`).
 const KEY_FAULTS: [u8; 13] = [0, 1, 2, 3, 5, 7, 7, 8, 11, 12, 13, LIES, LIES];
 
-/// The kind of a fault that is for superblocks alone: half is kept, and the checksum is told of the whole. They are read
-/// back, whatever a store says; other objects are not (C5).
+/// The kind of a fault for superblocks only: half is kept, and the checksum returned is that of the whole. They are read back
+/// whatever a store says; other objects are not (C5).
 pub(super) const LIES: u8 = 17;
 
-/// Every third run has a reader on another machine, which looks between its other steps.
+/// Every third run has a reader on another machine, which looks between the other steps.
 pub(super) fn with_reader(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> {
     if dice.random_range(0..3) > 0 {
         return steps;
@@ -282,7 +282,7 @@ pub(super) fn with_reader(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> 
     steps
 }
 
-/// Every other run has its keys changed too, between its other steps, which stay what they are.
+/// In every other run the keys change, too, between the other steps, which stay the same.
 pub(super) fn with_keys(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> {
     if dice.random() {
         return steps;

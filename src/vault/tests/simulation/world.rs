@@ -1,4 +1,5 @@
-//! One machine's disk, a store and a clock, all from one seed; the lives of the program on them; a look at what it shows.
+//! One machine's disk, a store and a clock, all from one seed; the lives of the program on them; and a look at what it
+//! shows.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 /// Longer than any deadline of the program: what takes longer hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1200);
 
-/// The program's life, from its start to its end.
+/// A life of the program, from start to end.
 pub(super) struct Life {
     // In this order: the tasks end first, then what they used.
     pub(super) runtime: Runtime,
@@ -45,7 +46,7 @@ pub(super) struct World {
     pub(super) ring: KnownKeys,
     boot: u32,
     elapsed: Duration,
-    /// Readers that had nothing but the bucket.
+    /// How many readers there were that had only the bucket.
     strangers: u32,
     _simulated: Simulated,
 }
@@ -56,12 +57,12 @@ pub(super) struct Who<'a> {
     pub(super) name: &'a str,
     pub(super) read_only: bool,
     pub(super) take_over: bool,
-    /// Its own way to the bucket, and how often it looks there for what others write.
+    /// Its own access to the bucket, and how often it looks there for what others write.
     pub(super) follows: Option<(&'a Bucket, Duration)>,
 }
 
 impl<'a> Who<'a> {
-    /// A machine of this name, which writes.
+    /// A machine of this name that writes.
     pub(super) const fn writes(name: &'a str) -> Self {
         Self { name, read_only: false, take_over: false, follows: None }
     }
@@ -100,7 +101,7 @@ impl World {
         Life { runtime, vault: None, began }
     }
 
-    /// The store's clock goes on as the program's does, and the machine's.
+    /// Sets the clocks of the store and of the machine to the program's time.
     pub(super) fn tick(&self, life: &Life) {
         let lived = life.elapsed();
         let time = SystemTime::UNIX_EPOCH + BEGIN + self.elapsed + lived;
@@ -108,7 +109,7 @@ impl World {
         Timestamp::set_clock(Some(time));
     }
 
-    /// With the keys that may open it.
+    /// Unlocks with the keys that may open the vault.
     async fn unlock(&self, bucket: &Bucket) -> Result<Unlocked> {
         let mut refused = None;
         for master in self.ring.masters() {
@@ -120,7 +121,7 @@ impl World {
         Err(refused.unwrap_or(Error::WrongSecret))
     }
 
-    /// The machine is off for so long.
+    /// The machine is off for `time`.
     pub(super) fn sleep(&mut self, time: Duration) {
         self.elapsed += time;
     }
@@ -129,7 +130,7 @@ impl World {
         let bucket = who.follows.map_or(&self.ground.bucket, |(bucket, _)| bucket);
         let unlocked = self.unlock(bucket).await?;
         let data = self.ground.dir.path().join(who.name).join("data");
-        // Of this thread alone, and the same when it runs the seed again.
+        // Unique to this thread, and the same when it runs the seed again.
         let id = format!("{} {} {:?}", who.name, std::process::id(), std::thread::current().id());
         let machine = Machine::identify(Some(id), &data)?;
         let options = VaultOptions {
@@ -152,13 +153,13 @@ impl World {
         Vault::open(options).await
     }
 
-    /// A machine that has nothing but the bucket.
+    /// The name of a machine that has only the bucket.
     pub(super) fn stranger(&mut self) -> String {
         self.strangers += 1;
         format!("stranger {}", self.strangers)
     }
 
-    /// The process is no more. sled would write to its files even now: they become what they were.
+    /// Ends the process. sled would still write to its files, so they are restored to what they were.
     pub(super) fn end(&mut self, life: Life) {
         self.disk.end();
         self.elapsed += life.elapsed();
@@ -198,7 +199,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// All that a vault shows.
+/// Everything that a vault shows.
 pub(super) async fn look(vault: &Vault) -> std::result::Result<Tree, crate::vfs::Error> {
     let vfs = vault.vfs();
     let mut tree = Tree::new();
