@@ -101,7 +101,7 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
         let upto = pipeline.area.table.lock().sendable(all);
         if upto <= from {
             since = None;
-            // If it waits for a pack, more appends do not help, so only `changed` wakes it.
+            // If it waits for a pack, more appends do not help, so they do not wake it.
             let has_nothing = all <= from;
             tokio::select! {
                 biased;

@@ -7,7 +7,7 @@ use crate::types::PackId;
 /// How many mentioned packs are remembered during a deletion; beyond that, it freezes nothing.
 const MENTIONED_MAX: usize = 1 << 20;
 
-/// What a deletion must know of appends, and appends of it. One deletion is under way at a time.
+/// What deletion and appends must know of each other. One deletion is under way at a time.
 #[derive(Debug, Default)]
 pub(super) struct Freezer {
     /// Packs that an append has referred to since the deletion began; `None` if none is under way.

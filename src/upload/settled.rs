@@ -4,7 +4,7 @@ use crate::log::Journal;
 use crate::types::Seq;
 
 /// The transaction up to which all are confirmed, and durably noted so in the journal (C4). Made only from the
-/// journal's note, which only a receipt moves.
+/// journal's note, which moves only by a receipt, or by what W1 found in the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled(Seq);
 

@@ -94,7 +94,7 @@ impl Vault {
             disk_space::check(&options)?;
         }
         make_private(&options.state_dir)?;
-        // Before anything is looked at, so that a living daemon, in whatever namespace, is not disturbed.
+        // Before anything is looked at, so that a running daemon, in any namespace, is not disturbed.
         let lock = options.machine.lock(
             options.unlocked.vault,
             &options.state_dir,

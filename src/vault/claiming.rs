@@ -83,7 +83,7 @@ impl OpenContext<'_> {
             let aside = Aside { state_dir, keys, found: &found, confirmed };
             let folder = aside.set_aside(Some(&index)).await?;
             tracing::warn!(folder = %folder.display(), "unsent changes are set aside");
-            // Whatever comes of this try.
+            // Kept even if this try fails.
             let who = match self.wrote_last(&survey) {
                 true => "this machine wrote this vault from another state directory",
                 false => "another machine wrote this vault",
@@ -101,7 +101,7 @@ impl OpenContext<'_> {
             head: survey.head,
             recent: survey.recent.clone(),
             generation: self.options.unlocked.generation,
-            // Of the journal that goes on, which may be a new one: then nothing of it is in the log.
+            // From the journal in use, which may be new: then nothing of it is in the log.
             upto: journal.noted().upto(),
         };
         let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
@@ -148,8 +148,8 @@ impl OpenContext<'_> {
         survey.writer.as_ref().is_some_and(|writer| writer.machine == self.options.machine.id)
     }
 
-    /// W2: whether this machine wrote the vault last, did not release it, and did so from another state directory than this
-    /// one, or from one that was lost. The journal that claimed it is not here, and none that was begun after it.
+    /// W2: whether this machine wrote the vault last and did not release it, but from another state directory, or from one
+    /// that was lost. Then neither the journal that made the claim nor a later one is here.
     fn is_elsewhere(&self, survey: &Survey, here: Option<&Inspection>, index: &Index) -> bool {
         let Some(writer) = &survey.writer else { return false };
         self.wrote_last(survey)
@@ -160,7 +160,7 @@ impl OpenContext<'_> {
             })
     }
 
-    /// W1, step 4. `None`: somebody else wrote meanwhile; decide again by W2.
+    /// W1, step 4. `None`: somebody else wrote meanwhile, so decide again by W2.
     async fn claim(&self, committer: &mut Committer, journal: &Journal) -> Result<Option<Receipt>> {
         let claimant = Claimant {
             machine: self.options.machine.id.clone(),

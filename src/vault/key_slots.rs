@@ -160,7 +160,7 @@ pub(super) fn first_slot(
 /// Seals the vault's master key under a new passphrase.
 ///
 /// # Errors
-/// What Argon2id says; a label that is too long.
+/// Argon2id fails, or the label is too long.
 pub fn seal_passphrase(
     unlocked: &Unlocked,
     passphrase: &Passphrase,

@@ -150,7 +150,7 @@ impl OpenContext<'_> {
             let index = self.index(&base, journal, afresh)?;
             let read = surveyor.read(&index, self.accept_rollback).await;
             let read = read.and_then(|outcome| {
-                // The index may lie over an older base than this one (J9).
+                // It may have been trimmed for an older base than this one (J9): this trims it.
                 if matches!(outcome, Surveyed::Done(_)) {
                     index.rebase(base.clone())?;
                 }

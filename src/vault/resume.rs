@@ -86,7 +86,7 @@ impl OpenContext<'_> {
         Ok(journal)
     }
 
-    /// Something is unsent: the same journal goes on, with the packs that it refers to, and the index has all of it.
+    /// Continues the same journal, with the packs that it refers to, and replays it into the index: something is unsent.
     fn resume_journal(
         &self,
         options: JournalOptions,

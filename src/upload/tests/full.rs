@@ -71,7 +71,7 @@ async fn j8_a_pack_that_cannot_be_made_is_made_when_there_is_room() {
     until("nothing else wakes the barrier", || !rig.journal.unsynced()).await;
     disk.fill();
     disk.fill_names();
-    // One that is made while nobody writes to it, and one that is complete by then.
+    // One that gets its file while nobody writes to it, and one that is complete by then.
     let (mut later, later_hold) = rig.pack(1, 0);
     let (mut whole, whole_hold) = rig.pack(2, 5000);
     assert!(rig.staging.read(id(2), 0..5000).unwrap().unwrap().iter().all(|byte| *byte == 2));

@@ -230,7 +230,7 @@ impl Rig {
         self.publish(ino, &[], 0)
     }
 
-    /// For each commit in the bucket's log, in order, how many transactions it holds.
+    /// For each commit in the bucket's log after the claim, in order, how many transactions it holds.
     pub(super) fn logged(&self) -> Vec<usize> {
         let names = self.store.names();
         let commits = names.iter().filter_map(|name| name.strip_prefix("log/"));

@@ -13,7 +13,7 @@ use crate::upload::{Error, pack_object};
 
 const MANY: usize = 2 << 20;
 
-/// All puts in order; repeated attempts at an object count once, at the last.
+/// The names of all puts in order, repeated attempts included.
 fn puts(rig: &Rig) -> Vec<String> {
     let requests = rig.faulty.take_requests();
     requests.into_iter().filter(|r| r.verb == Verb::Put).map(|r| r.name).collect()

@@ -113,7 +113,7 @@ impl<'a> States<'a> {
     }
 
     async fn pin(&self, name: &str) -> Result<Option<Pin>> {
-        // What is no valid snapshot name names none.
+        // A name that no snapshot can have names none.
         let Ok(key) = Pin::key(name.as_bytes()) else { return Ok(None) };
         let found = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
         let pin: Option<Pin> = found.map(|value| decode_value("pin", &value)).transpose()?;

@@ -77,7 +77,7 @@ async fn end(vfs: &Vfs, handle: HandleId) {
     vfs.release(handle).await.unwrap();
 }
 
-/// What changes files; the model says what they are then.
+/// Changes files, and the model accordingly.
 async fn change(vfs: &Vfs, model: &mut BTreeMap<String, Vec<u8>>, op: &Op) {
     match *op {
         Op::Write { name: number, seed, length } => {

@@ -144,7 +144,7 @@ async fn k4_before_the_horizon_only_what_is_pinned_is_shown() {
     put_pin(&vault, "over", &over).await;
     let model = &states.range(..=first.number).next_back().unwrap().1.1;
     let named = |name: &str| StateAt::Named(name.into(), Some(Box::new(StateAt::Time(now))));
-    // A snapshot whose name looks like a time is meant before the time.
+    // If a snapshot is named like a time, the snapshot is meant.
     for at in [at, named("2026-11-28")] {
         assert_eq!(&shows(&world, &at).await.unwrap().0, model);
     }

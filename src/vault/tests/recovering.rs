@@ -17,7 +17,7 @@ async fn fenced(world: &World) {
     one.sync(LONG).await.unwrap();
     world.faulty.disappear();
     write(&vfs, "late", &bytes(6, 1_200_000)).await;
-    // In the middle: the rest of its content is in the bucket.
+    // In the middle of the file: the rest of its content is in the bucket.
     let changed = vfs.lookup(InodeNo::ROOT, b"changed").await.unwrap().ino;
     let flags = OpenFlags { write: true, ..OpenFlags::default() };
     let handle = vfs.open(changed, flags).await.unwrap();
@@ -49,7 +49,7 @@ async fn recover(vault: &Vault, folder: &AsideFolder) -> crate::vault::Result<Re
     vault.recover(folder, (&[], b"recovered"), &mut tell).await
 }
 
-/// All paths below a directory, and the content of regular files.
+/// All paths below a directory, with the content of regular files.
 async fn below(vault: &Vault, name: &str) -> BTreeMap<String, Option<Vec<u8>>> {
     let (vfs, mut found) = (vault.vfs(), BTreeMap::new());
     let top = vfs.lookup(InodeNo::ROOT, name.as_bytes()).await.unwrap().ino;
@@ -154,7 +154,7 @@ async fn w4_a_file_whose_pack_is_damaged_is_named_and_the_others_come_back() {
     vault.close(LONG).await.unwrap();
 }
 
-/// The same machine with another state directory is told what it does not see there (W2).
+/// The same machine with another state directory is warned of changes that it does not see there (W2).
 #[tokio::test(flavor = "multi_thread")]
 async fn w2_another_state_directory_of_this_machine_is_told() {
     let world = World::new().await;
@@ -181,7 +181,7 @@ async fn w2_another_state_directory_of_this_machine_is_told() {
     recover(&back, &folder).await.unwrap();
     assert_eq!(below(&back, "recovered").await["late"], Some(b"1".to_vec()));
     kill(back).await;
-    // The state directory that wrote last is told nothing.
+    // The state directory that wrote last gets no warning.
     let again = world.open("a").await;
     assert_eq!(again.status().warnings, Vec::<String>::new());
     again.close(LONG).await.unwrap();
