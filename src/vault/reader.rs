@@ -33,7 +33,7 @@ pub(super) struct Shown {
     head: Head,
     as_of: Option<AsOf>,
     warnings: Vec<String>,
-    unsent_not_shown: u64,
+    unsent: u64,
     recorder: Arc<HeadRecorder>,
     generation: CurrentGeneration,
 }
@@ -60,11 +60,11 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
             path.display()
         )
     }));
-    let unsent_not_shown = unsent_changes(&options.unlocked, &options.state_dir);
-    if unsent_not_shown > 0 {
+    let unsent = unsent_changes(&options.unlocked, &options.state_dir);
+    if unsent > 0 {
         warnings.push(NOT_SHOWN.to_owned());
     }
-    Ok(Shown { index, head, as_of, warnings, unsent_not_shown, recorder, generation })
+    Ok(Shown { index, head, as_of, warnings, unsent, recorder, generation })
 }
 
 async fn past(
@@ -87,7 +87,7 @@ impl Vault {
         shown: Shown,
         lock: MachineLock,
     ) -> Result<Self> {
-        let Shown { index, head, as_of, warnings, unsent_not_shown, recorder, generation } = shown;
+        let Shown { index, head, as_of, warnings, unsent, recorder, generation } = shown;
         let reason = match &as_of {
             None => "it was mounted with --read-only".to_owned(),
             Some(as_of) => format!("it shows the state after commit {}", as_of.commit.0),
@@ -120,7 +120,7 @@ impl Vault {
             head,
             as_of,
             warnings,
-            unsent_not_shown,
+            unsent_not_shown: unsent,
             ages: UnsentAges::default(),
             writer,
             following,

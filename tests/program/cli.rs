@@ -275,7 +275,7 @@ fn what_a_killed_daemon_left_unsent_is_told_by_all_who_look() {
     let text = "not in the bucket yet";
     home.type_in("mount vault --read-only").exits(0).says(text);
     assert!(vault.join("sent").exists() && !vault.join("thesis").exists());
-    assert_eq!(home.status(&vault)["unsent_not_shown"], 1);
+    assert!(home.status(&vault)["unsent_not_shown"].as_u64() > Some(0));
     home.type_in("sync").exits(14).says(text);
     home.type_in("umount vault").exits(0).says(text);
 
