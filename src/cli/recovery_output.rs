@@ -108,7 +108,10 @@ fn write_new(path: &Path, recovery: &RecoveryKey) -> io::Result<()> {
     fill(&mut text, format_args!("{recovery}\n")).map_err(io::Error::other)?;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(named)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(named)
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(named)?;
+    // Its name, too, is to survive a loss of power.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    crate::os::sync_dir(dir).map_err(named)
 }
 
 #[cfg(test)]
