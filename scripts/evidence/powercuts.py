@@ -16,7 +16,7 @@ from disk import KINDS, Disk, command, own_mounts
 from model import Worker, Workers
 from rig import Rig, Trouble, daemons_below, say, take_mount_away
 
-# How many cuts a disk is used for: nothing in its bucket is deleted yet, so a soak starts anew now and then.
+# The most cuts that a disk is used for. Nothing in its bucket is deleted yet, so a soak starts anew now and then.
 CUTS_PER_DISK = 40
 # J2 makes everything durable every 5 s; a busy machine gets three times as long.
 SETTLED = 15
@@ -65,7 +65,7 @@ class OneVault:
         chances = {self.at_work: 8, self.while_mounting: 3, self.after_sync: 2, self.after_umount: 1, self.settled: 1}
         for _ in range(CUTS_PER_DISK):
             yield self.chance.choices(list(chances), chances.values())[0]
-            if not self.task.goes_on():
+            if self.disk.is_filling() or not self.task.goes_on():
                 return
 
     @contextlib.contextmanager
