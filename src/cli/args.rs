@@ -221,6 +221,9 @@ pub(super) struct InitArgs {
     /// Accept a store that ignores conditional puts; only one machine may then use the vault
     #[arg(long)]
     pub single_machine: bool,
+    /// Make it although this machine knows a vault in this place, which is empty now, and forget that one
+    #[arg(long)]
+    pub forget: bool,
 }
 
 #[derive(Debug, Args)]

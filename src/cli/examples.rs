@@ -4,7 +4,8 @@
 pub(super) const INIT: &str = "Examples:
   s3vault init
   s3vault init --bucket s3://my-bucket/vault
-  s3vault init --bucket s3://my-bucket --endpoint-url https://s3.example.org";
+  s3vault init --bucket s3://my-bucket --endpoint-url https://s3.example.org
+  s3vault init --bucket file:///mnt/disk/vault --forget";
 
 pub(super) const MOUNT: &str = "Examples:
   s3vault mount ~/vault

@@ -153,7 +153,8 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
             Exit::WrongPassphrase,
             format!(
                 "wrong passphrase or recovery key for {place}; nothing was changed; check \
-                 --passphrase-file or S3VAULT_PASSPHRASE, or use the recovery key"
+                 --passphrase-file or S3VAULT_PASSPHRASE, or use the recovery key; if it is right, the superblock there was \
+                 changed, and a copy of it opens the vault (--superblock FILE)"
             ),
         ),
         Error::NotShown(error) => (
@@ -198,6 +199,16 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         error => by_kind(error, place),
     };
     Failure::new(exit, text).because(error)
+}
+
+/// Nothing is left at `place` of the vault `id`, which this machine knows there. What is in an empty directory below an unmounted
+/// disk would hide the vault once that is mounted.
+pub(super) fn vanished(place: &str, id: &str) -> Failure {
+    let text = format!(
+        "{place} holds nothing of the vault that this machine knows there ({id}); nothing was changed; is its disk \
+         mounted, and is it the right bucket? If that vault is gone for good, `s3vault init --forget` makes a new one there"
+    );
+    Failure::new(Exit::Rollback, text)
 }
 
 /// A past state that does not exist.

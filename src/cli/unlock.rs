@@ -129,6 +129,9 @@ impl Unlocker<'_> {
                         keyed = false;
                         continue;
                     }
+                    if let Some(gone) = self.has_vanished(&error) {
+                        return Err(gone);
+                    }
                     let failure = messages::of_vault(&error, &place);
                     let again = given.source == PassphraseSource::Terminal && attempt < TRIES;
                     if failure.exit != Exit::WrongPassphrase {
@@ -142,6 +145,13 @@ impl Unlocker<'_> {
             }
         }
         unreachable!("the loop ends by itself")
+    }
+
+    /// The failure, if nothing is left of a vault that this machine knows: its disk may not be mounted.
+    fn has_vanished(&self, error: &vault::Error) -> Option<Failure> {
+        let known = self.target.known.as_ref().filter(|known| !known.id.is_empty())?;
+        let place = self.target.describe();
+        matches!(error, vault::Error::NoVault).then(|| messages::vanished(&place, &known.id))
     }
 
     /// The copy that may stand in for a lost superblock.

@@ -165,7 +165,8 @@ fn describe(about: &mut HeaderMap, key: &S3Key, inspected: &Inspected, validator
     }
     let fixed = [
         (header::ACCEPT_RANGES, "bytes"),
-        (header::CACHE_CONTROL, "private, no-cache"),
+        // A browser would keep what was decrypted on its disk.
+        (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, HARMLESS),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

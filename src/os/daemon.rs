@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, setsid, umask,
+    DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit,
+    setsid, umask,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+use rustix::thread::set_no_new_privs;
 
 use super::syscalls;
 
@@ -32,6 +34,14 @@ pub fn keep_secrets() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let limit = getrlimit(Resource::Core);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit });
+}
+
+/// Keeps this process, and all that it starts, from gaining privileges by a setuid program (`PR_SET_NO_NEW_PRIVS`, prctl(2)).
+/// A user who `mounts` needs one, fusermount3; root does not. Call it while there is one thread.
+pub fn gain_no_privileges(mounts: bool) {
+    if !mounts || geteuid().is_root() {
+        let _ = set_no_new_privs(true); // only a kernel older than 3.5 refuses
+    }
 }
 
 /// Makes standard input come from `from`, also after execve(2).

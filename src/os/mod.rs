@@ -28,8 +28,8 @@ mod user_files;
 
 pub use buffers::{Buffers, Filling};
 pub use daemon::{
-    become_daemon, file_limit, keep_secrets, leave_open, move_stderr, put_stdin,
-    survive_file_limit, take_stdin, take_stdout,
+    become_daemon, file_limit, gain_no_privileges, keep_secrets, leave_open, move_stderr,
+    put_stdin, survive_file_limit, take_stdin, take_stdout,
 };
 pub use dirs::{is_immutable, make_immutable, make_private, sync_dir};
 pub use disk::{Directory, Disk, DiskFile, open_to_read};

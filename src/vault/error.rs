@@ -30,7 +30,10 @@ pub enum Error {
     #[error("the passphrase (or recovery key) is wrong")]
     WrongSecret,
     /// A superblock that does not verify. An older one is never taken instead (O1), unless it ends early (K6).
-    #[error("{object} cannot be trusted: {why}")]
+    #[error(
+        "{object} cannot be trusted: {why}. If somebody put it beside the vault's own, move it out of the bucket. Otherwise it \
+         was damaged. {WAY_OUT}"
+    )]
     Superblock {
         /// The object.
         object: String,

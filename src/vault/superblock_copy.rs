@@ -66,7 +66,8 @@ impl SuperblockCopy {
     }
 
     /// Chooses what opens the vault: what was `found` in the bucket, or this copy. A kept copy counts if the bucket has no
-    /// superblock. A named one also counts if that of the bucket does not open or is older.
+    /// superblock. A named one also counts if that of the bucket does not open or is older. If the bucket's does not open, and
+    /// differs from a kept copy of the same generation, it was changed, and the secret may well be right.
     pub(super) async fn or(
         &self,
         found: Result<OpenedBySecret>,
@@ -89,6 +90,13 @@ impl SuperblockCopy {
                 | Error::Crypto(_)
                 | Error::Format { .. },
             ) if self.named => {}
+            Err(Error::WrongSecret | Error::Format { .. }) if self.was_changed_in(bucket).await => {
+                let why = format!(
+                    "it is not what this machine read there before, of which {} is a copy",
+                    self.path.display()
+                );
+                return Err(Error::Superblock { object: superblock::name(self.generation), why });
+            }
             _ => return found,
         }
         let mut opened = open(self.generation, &self.bytes)?;
@@ -98,6 +106,12 @@ impl SuperblockCopy {
         }
         opened.unlocked.copied = Some(self.path.clone());
         Ok(opened)
+    }
+
+    /// Whether the bucket holds other bytes under this copy's generation, whose object is never written twice (K6).
+    async fn was_changed_in(&self, bucket: &Bucket) -> bool {
+        let there = bucket.get(&superblock::name(self.generation), None).await;
+        there.is_ok_and(|there| there != self.bytes)
     }
 }
 

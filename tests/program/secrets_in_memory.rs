@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 
 use crate::support::home::{Home, mounts_below, signal, wait_until};
 use crate::support::{block_on, weed};
@@ -104,18 +106,45 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
     home.type_in("sync vault").exits(0);
 
     for pid in [front.id(), daemon] {
-        assert_eq!(places(pid, PASSPHRASE.as_bytes()), (0, 0), "{pid}");
-        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-        assert_eq!(places(pid, Hash(master).to_string().as_bytes()), (0, 0), "{pid}: as text");
-        let (guarded, elsewhere) = places(pid, &master);
-        assert_eq!(elsewhere, 0, "{pid}: the master key in common memory");
-        assert_eq!(guarded > 0, pid == daemon, "{pid}");
+        look_for_secrets(pid, &master, pid == daemon);
     }
     // The daemon needs this key to sign requests.
     assert_eq!(places(front.id(), secret_key.as_bytes()), (0, 0));
     assert!(places(daemon, secret_key.as_bytes()).1 > 0, "the search finds what is there");
+    assert!(status_of(daemon, "NoNewPrivs").contains('1'), "root needs no fusermount3");
     signal(front.id(), Signal::TERM);
     assert!(front.wait().unwrap().success());
+
+    // A service without a mount, and the daemon of a single command.
+    home.type_in("serve --listen 127.0.0.1:0 --open").exits(0);
+    let daemon = home.daemons()[0];
+    look_for_secrets(daemon, &master, true);
+    assert!(status_of(daemon, "NoNewPrivs").contains('1'));
+    home.type_in("serve --stop").exits(0);
+    let mut put = home.command(["put", "-", "from a pipe"]).stdin(Stdio::piped()).spawn().unwrap();
+    wait_until("it has a daemon", || !home.daemons().is_empty());
+    // What it reads from the pipe is there once it is read, so by then it has unlocked the vault.
+    put.stdin.as_mut().unwrap().write_all(&[1; 1 << 20]).unwrap();
+    look_for_secrets(home.daemons()[0], &master, true);
+    drop(put.stdin.take());
+    assert!(put.wait().unwrap().success());
+}
+
+/// Checks that a process has the master key in its locked page, if it `has_key`, and no secret anywhere else.
+#[track_caller]
+fn look_for_secrets(pid: u32, master: &[u8; 32], has_key: bool) {
+    assert_eq!(places(pid, PASSPHRASE.as_bytes()), (0, 0), "{pid}");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(places(pid, Hash(*master).to_string().as_bytes()), (0, 0), "{pid}: as text");
+    let (guarded, elsewhere) = places(pid, master);
+    assert_eq!(elsewhere, 0, "{pid}: the master key in common memory");
+    assert_eq!(guarded > 0, has_key, "{pid}");
+}
+
+/// A field of `/proc/PID/status`.
+fn status_of(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find(|line| line.starts_with(field)).unwrap().to_owned()
 }

@@ -94,6 +94,36 @@ fn a_machine_that_used_the_vault_puts_a_lost_superblock_back() {
 }
 
 #[test]
+fn a_known_vault_whose_place_is_empty_is_not_replaced_unasked() {
+    let losing = Losing::new();
+    let Losing { home, url } = &losing;
+    fs::rename(home.path("bucket"), home.path("away")).unwrap();
+    // The directory below a disk that is not mounted may be missing, or empty. Nothing is made in it.
+    home.type_in(&format!("init --bucket {url}")).exits(17).says("is its disk mounted");
+    assert!(!home.path("bucket").exists());
+    fs::create_dir(home.path("bucket")).unwrap();
+    for command in ["mount vault", "mount vault --read-only", "check", "key list", "ls"] {
+        home.type_in(command).exits(17).says("is its disk mounted");
+    }
+    home.type_in(&format!("init --bucket {url}")).exits(17).says("init --forget");
+    // But for the directory of unfinished puts, which every look at a store makes.
+    let left = fs::read_dir(home.path("bucket")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.eq([".tmp"]));
+    // The vault is there again with its disk.
+    fs::remove_dir_all(home.path("bucket")).unwrap();
+    fs::rename(home.path("away"), home.path("bucket")).unwrap();
+    home.type_in("mount vault").exits(0);
+    shows(home, "vault");
+    home.type_in(&format!("init --bucket {url} --forget")).exits(9);
+    // Gone for good.
+    fs::remove_dir_all(home.path("bucket")).unwrap();
+    home.type_in(&format!("init --bucket {url} --forget")).exits(0);
+    home.type_in("mount vault").exits(0);
+    assert!(!home.path("vault/file").exists());
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
 fn a_backup_opens_the_vault_on_a_machine_that_never_saw_it() {
     let losing = Losing::new();
     let home = &losing.home;

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::cli::args::{Global, InitArgs, vault_name};
-use crate::cli::config::Config;
+use crate::cli::config::{Config, KnownVault};
 use crate::cli::doctor::{Findings, Gravity, look_at_bucket};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::init_dialogue::{Console, Talk, ask_name, ask_place, ask_whether, wait_for_enter};
@@ -21,14 +21,16 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
         return guided(global, paths, args, &mut Console).await;
     }
     let target = Target::new(global, paths, args.bucket.bucket.as_deref())?;
+    let config = Config::read(&paths.config)?;
     if let Some(name) = &args.name {
-        Config::read(&paths.config)?.may_be_called(name, &target.url.to_string())?;
+        config.may_be_called(name, &target.url.to_string())?;
     }
     let recovery = RecoveryOutput::of_init(args.recovery.recovery_file.as_deref())?;
     let unlocker = Unlocker { global, paths, target: &target };
-    unlocker.make_directory()?;
+    let known = known_there(&config, &target, args);
+    ready_directory(&unlocker, known)?;
     let bucket = target.open().await?;
-    not_made_yet(&unlocker, &bucket).await?;
+    not_made_yet(&unlocker, &bucket, known).await?;
     let new = NewVault {
         single_machine: args.single_machine,
         recovery: recovery.as_ref(),
@@ -40,12 +42,39 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
     Ok(())
 }
 
-/// Checked before anybody is asked for a passphrase; the final check is that of `make`.
-async fn not_made_yet(unlocker: &Unlocker<'_>, bucket: &Bucket) -> CliResult {
-    if unlocker.is_made(bucket).await? {
-        return Err(messages::of_vault(&vault::Error::Exists, &unlocker.target.describe()));
+/// The vault that this machine knows where a new one is to be made, unless the user said that it is to be forgotten.
+fn known_there<'a>(config: &'a Config, target: &Target, args: &InitArgs) -> Option<&'a KnownVault> {
+    let url = target.url.to_string();
+    let is_there = |known: &&KnownVault| {
+        !known.id.is_empty() && known.url == url && known.endpoint == target.endpoint
+    };
+    config.vaults.iter().find(is_there).filter(|_| !args.forget)
+}
+
+/// Makes the directory of a store on this machine. The directory of a known vault is on a disk that may not be mounted: nothing
+/// is made in its place.
+fn ready_directory(unlocker: &Unlocker<'_>, known: Option<&KnownVault>) -> CliResult {
+    match known {
+        None => unlocker.make_directory(),
+        Some(known) if unlocker.target.directory().is_some_and(|path| !path.exists()) => {
+            Err(messages::vanished(&unlocker.target.describe(), &known.id))
+        }
+        Some(_) => Ok(()),
     }
-    Ok(())
+}
+
+/// Checked before anybody is asked for a passphrase; the final check is that of `make`.
+async fn not_made_yet(
+    unlocker: &Unlocker<'_>,
+    bucket: &Bucket,
+    known: Option<&KnownVault>,
+) -> CliResult {
+    let place = unlocker.target.describe();
+    match (unlocker.is_made(bucket).await?, known) {
+        (true, _) => Err(messages::of_vault(&vault::Error::Exists, &place)),
+        (false, Some(known)) => Err(messages::vanished(&place, &known.id)),
+        (false, None) => Ok(()),
+    }
 }
 
 /// Asks for everything that is needed, and tests it before anything is made.
@@ -63,13 +92,15 @@ async fn guided(
         ..global.clone()
     };
     let target = Target::new(global, paths, Some(&place.url))?;
+    let config = Config::read(&paths.config)?;
     if let Some(name) = &args.name {
-        Config::read(&paths.config)?.may_be_called(name, &target.url.to_string())?;
+        config.may_be_called(name, &target.url.to_string())?;
     }
     let unlocker = Unlocker { global, paths, target: &target };
-    unlocker.make_directory()?;
+    let known = known_there(&config, &target, args);
+    ready_directory(&unlocker, known)?;
     let bucket = reach(&target, talk).await?;
-    not_made_yet(&unlocker, &bucket).await?;
+    not_made_yet(&unlocker, &bucket, known).await?;
     say!("What the store lets this machine do:");
     let remarks = look_at_bucket(&target).await;
     Findings::default().add(&remarks)?;

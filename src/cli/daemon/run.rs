@@ -15,7 +15,7 @@ use crate::cli::control::{self, ControlHandler};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
 use crate::cli::past_dir;
-use crate::os::{ServiceManager, blocking, is_dead_mount, restarted, watched};
+use crate::os::{ServiceManager, blocking, gain_no_privileges, is_dead_mount, restarted, watched};
 use crate::vault::MasterKey;
 
 /// Threads for work that waits for the disk or the CPU (fsync, sealing): more would not make it faster.
@@ -34,6 +34,7 @@ pub(crate) fn main() -> Exit {
             return Exit::Usage;
         }
     };
+    gain_no_privileges(spec.mountpoint.is_some());
     let usable = Cell::new(false);
     let key = spec.take_key();
     let outcome = begin(&spec, key, &to_front, front, &usable);

@@ -21,6 +21,7 @@ async fn a_download_says_all_about_the_file() {
     assert_eq!(answer.header("accept-ranges"), "bytes");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert_eq!(answer.header("content-security-policy"), "sandbox; default-src 'none'");
+    assert_eq!(answer.header("cache-control"), "no-store", "a browser would keep it on its disk");
     assert_eq!(answer.header("x-s3vault-id"), file["id"]);
     assert_eq!(answer.header("x-s3vault-uploaded-at"), file["uploaded_at"]);
     assert_eq!(answer.header("x-s3vault-state"), "uploading");

@@ -257,22 +257,20 @@ fn checkpoints_that_were_forged_or_changed_change_nothing() {
 fn a_superblock_that_was_changed_is_refused_and_asks_for_nothing_beyond_bounds() {
     let scene = Scene::new();
     let mine = "superblock/0000000000000001";
+    // A machine that knows the vault has seen the right one. To another, a changed key slot looks like a wrong passphrase, and
+    // the format of a later version like one.
+    let changed = |seen: Seen| match seen {
+        Seen::Writers => says([mine, "--superblock FILE"]),
+        Seen::Strangers => Fate::Refused(Vec::new()),
+    };
     let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
     other.type_in(&format!("init --bucket file://{}", other.path("b").display())).exits(0);
     let theirs = fs::read(other.path("b").join(mine)).unwrap();
-    scene.attack(
-        "another vault's, same passphrase",
-        |s| s.put(mine, &theirs),
-        |_| Fate::Refused(Vec::new()),
-    );
+    scene.attack("another vault's", |s| s.put(mine, &theirs), changed);
     let length = fs::read(scene.object(mine)).unwrap().len();
     // Every byte counts: format, features, ids, parameters and slots are in the first part, the MAC at the end.
     for at in (0..length).step_by(length / 12) {
-        scene.attack(
-            &format!("a bit at {at}"),
-            |s| s.edit(mine, |bytes| bytes[at] ^= 1),
-            |_| Fate::Refused(Vec::new()),
-        );
+        scene.attack(&format!("a bit at {at}"), |s| s.edit(mine, |bytes| bytes[at] ^= 1), changed);
     }
     let forged = "superblock/ffffffffffffffff";
     for bytes in [Vec::new(), vec![0; 100], scene.read(mine)] {
