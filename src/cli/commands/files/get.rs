@@ -13,7 +13,7 @@ use super::cat::print;
 use super::expand::expand;
 use super::fetch::{FetchOutcome, fetch};
 use super::interrupt;
-use super::local::{LocalFile, dress, is_there, make_other};
+use super::local::{LocalFile, aside, dress, is_there, make_other};
 use super::session::{FilesPurpose, FilesSession};
 use super::which::{Meant, last_name};
 use super::work::Work;
@@ -286,9 +286,10 @@ fn link(first: &Path, to: &Path) -> io::Result<()> {
     if there.is_ok_and(|there| (there.ino(), there.dev()) == (seen.ino(), seen.dev())) {
         return Ok(());
     }
-    let aside = to.with_file_name(format!(".s3vault-get-{}-link", std::process::id()));
-    fs::hard_link(first, &aside)?;
-    fs::rename(&aside, to).inspect_err(|_| drop(fs::remove_file(&aside)))
+    let half = aside(to, "-link");
+    drop(fs::remove_file(&half)); // a killed command may have left it
+    fs::hard_link(first, &half)?;
+    fs::rename(&half, to).inspect_err(|_| drop(fs::remove_file(&half)))
 }
 
 /// A failure on this machine. Some concern only one file, others the whole disk.

@@ -1,7 +1,6 @@
 //! The local side of `get`: a file appears under its name only once it is complete.
 
 use std::collections::hash_map::DefaultHasher;
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -25,9 +24,7 @@ pub(super) struct LocalFile {
 impl LocalFile {
     /// A temporary file that a killed command left under that name is overwritten.
     pub(super) fn create(to: &Path) -> io::Result<Self> {
-        let mut hasher = DefaultHasher::new();
-        to.file_name().unwrap_or_default().as_bytes().hash(&mut hasher);
-        let path = to.with_file_name(format!(".s3vault-get-{:016x}", hasher.finish()));
+        let path = aside(to, "");
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         loop {
@@ -117,22 +114,28 @@ pub(super) fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
     a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 
+/// Where something is made before it gets its name: always at the same place, so that what a killed command left is replaced.
+pub(super) fn aside(to: &Path, kind: &str) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    to.file_name().unwrap_or_default().as_bytes().hash(&mut hasher);
+    to.with_file_name(format!(".s3vault-get-{:016x}{kind}", hasher.finish()))
+}
+
 /// Makes a symlink, fifo or device as in the vault. Whatever is there and not a directory is replaced. `false`: it is a
 /// socket, which only its own program can make.
 pub(super) fn make_other(path: &Path, entry: &FileEntry) -> io::Result<bool> {
-    let name = path.file_name().unwrap_or(OsStr::new(""));
-    let aside = path.with_file_name(format!(".s3vault-get-{}-{}", std::process::id(), entry.ino));
+    let half = aside(path, "-other");
+    drop(fs::remove_file(&half)); // a killed command may have left it
     match entry.kind() {
         libc::S_IFLNK => {
             let target = entry.target.clone().unwrap_or_default();
-            std::os::unix::fs::symlink(target, &aside)?;
+            std::os::unix::fs::symlink(target, &half)?;
         }
         libc::S_IFSOCK => return Ok(false),
-        _ => os::make_node(&aside, entry.mode, entry.rdev)?,
+        _ => os::make_node(&half, entry.mode, entry.rdev)?,
     }
-    let made =
-        dress(&aside, entry, &[]).and_then(|()| fs::rename(&aside, path.with_file_name(name)));
-    made.inspect_err(|_| drop(fs::remove_file(&aside))).map(|()| true)
+    let made = dress(&half, entry, &[]).and_then(|()| fs::rename(&half, path));
+    made.inspect_err(|_| drop(fs::remove_file(&half))).map(|()| true)
 }
 
 #[cfg(test)]
@@ -153,6 +156,17 @@ mod tests {
             mtime: (1000, 5),
             target: None,
         }
+    }
+
+    #[test]
+    fn what_a_killed_command_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        fs::write(aside(&path, "-other"), "left").unwrap();
+        let link = FileEntry { mode: libc::S_IFLNK | 0o777, target: Some("to".into()), ..entry(2) };
+        assert!(make_other(&path, &link).unwrap());
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("to"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
