@@ -27,6 +27,7 @@ mod control;
 mod daemon;
 mod daemon_report;
 mod doctor;
+mod end_signal;
 mod examples;
 mod exit;
 mod files;

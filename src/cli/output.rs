@@ -47,3 +47,13 @@ pub(super) fn failure(error: &io::Error) -> Failure {
         ),
     )
 }
+
+/// A duration in words.
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..=99 => format!("{seconds} s"),
+        100..=5999 => format!("{} min", seconds / 60),
+        6000..=259_199 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

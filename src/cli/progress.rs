@@ -1,14 +1,16 @@
 //! A progress bar on the terminal while uploads are finished; without a terminal, occasional lines.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::daemon_report::describe_progress;
+use super::output::span;
 use crate::types::Progress;
 
 /// The delay of the first line without a terminal. Each pause is twice as long as the one before, up to `LINES_MAX`.
@@ -17,6 +19,38 @@ const LINES_MAX: Duration = Duration::from_mins(1);
 
 /// Anything faster shows no bar, which would only flash.
 const APPEARS: Duration = Duration::from_millis(500);
+
+/// The most characters of a name before a bar.
+const NAME_MAX: usize = 25;
+
+/// A bar takes what the rest of the line leaves of the terminal's width, so no line wraps.
+const SENDING: &str =
+    "{prefix}: {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}{left}";
+const RETRYING: &str = "{prefix}: {binary_bytes} of {binary_total_bytes}; retrying: {wide_msg}";
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates here are valid; if one were not, the default style would be used.
+    let style = ProgressStyle::with_template(template);
+    let left = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // Before anything has moved, nobody knows.
+        if state.per_sec() > 0.0 {
+            // The bar can be drawn without it.
+            let _ = write!(text, ", {} left", span(state.eta().as_secs()));
+        }
+    };
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("left", left)
+}
+
+/// The end of a name, which tells more than its beginning, in a third of a usual line.
+fn shortened(name: &str) -> String {
+    match name.chars().rev().nth(NAME_MAX) {
+        None => name.to_owned(),
+        Some(_) => {
+            let kept: Vec<char> = name.chars().rev().take(NAME_MAX).collect();
+            std::iter::once('…').chain(kept.into_iter().rev()).collect()
+        }
+    }
+}
 
 /// Shows how much is still unsent.
 #[derive(Debug)]
@@ -61,13 +95,7 @@ impl UploadBar {
                 lines: Some(lines),
             };
         }
-        let style = ProgressStyle::with_template(
-            "{prefix}: {bar:24} {binary_bytes} of {binary_total_bytes} sent, {binary_bytes_per_sec} {msg}",
-        );
-        // The template above is valid; if it were not, the default style would be used.
-        let bar = ProgressBar::no_length()
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let bar = bar.with_prefix(name.to_owned());
+        let bar = ProgressBar::no_length().with_style(style(SENDING)).with_prefix(shortened(name));
         let begun = Instant::now();
         let (is_drawn, most, confirmed, moved, lines) = (false, 0, 0, None, None);
         Self { bar, begun, is_drawn, most, confirmed, moved, lines }
@@ -90,8 +118,8 @@ impl UploadBar {
         self.bar.set_length(self.most);
         // A pack counts as unsent until its last byte is sent, so bytes that were sent of it are shown, too.
         self.bar.set_position(self.confirmed.max(sent.min(self.most)));
-        let trouble = progress.trouble.as_ref().map(|trouble| format!("(retrying: {trouble})"));
-        self.bar.set_message(trouble.unwrap_or_default());
+        self.bar.set_style(style(if progress.trouble.is_some() { RETRYING } else { SENDING }));
+        self.bar.set_message(progress.trouble.clone().unwrap_or_default());
         self.bar.tick();
     }
 
@@ -169,12 +197,9 @@ impl WorkBar {
 
     /// A bar labelled with the verb.
     pub(super) fn new(name: &str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{msg}");
-            // As above.
-            ProgressBar::no_length()
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
+        let bar = std::io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::no_length().with_style(style("{wide_msg}")));
         Self {
             name: name.to_owned(),
             begun: Instant::now(),
@@ -208,10 +233,12 @@ impl WorkBar {
         let rate = bytes.saturating_mul(1000)
             / u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(1).max(1);
         let of = if all > bytes { format!(" of {}", ByteSize::b(all)) } else { String::new() };
+        let left = all.saturating_sub(bytes).checked_div(rate).filter(|left| *left > 0);
+        let left = left.map_or_else(String::new, |left| format!(", {} left", span(left)));
         let there =
             if there > 0 { format!(", {there} of them there already") } else { String::new() };
         format!(
-            "{}: {done} of {} done{there}, {}{of}, {}/s",
+            "{}: {done} of {} done{there}, {}{of}, {}/s{left}",
             self.name,
             found.max(done),
             ByteSize::b(bytes),
@@ -245,11 +272,8 @@ impl CheckBar {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let style = ProgressStyle::with_template("{prefix}: {bar:24} {pos} of {len}, {eta} left");
-        // As above.
-        let bar = ProgressBar::no_length()
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self(bar.with_prefix(name.to_owned()))
+        let style = style("{prefix}: {wide_bar} {pos} of {len}{left}");
+        Self(ProgressBar::no_length().with_style(style).with_prefix(shortened(name)))
     }
 
     /// Shows `done` of `all`.
@@ -262,5 +286,18 @@ impl CheckBar {
 impl Drop for CheckBar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_leaves_room_for_the_bar() {
+        assert_eq!(shortened("/home/u/vault"), "/home/u/vault");
+        let short = shortened("/home/user/projects/2026/ä vault with a name");
+        assert!(short.starts_with('…') && short.ends_with("/ä vault with a name"), "{short}");
+        assert_eq!(short.chars().count(), NAME_MAX + 1);
     }
 }

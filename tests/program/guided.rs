@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::home::Home;
-use crate::support::terminal::{RECOVERY_KEY, at_a_terminal, looking_at};
-use crate::support::{TestBucket, weed};
+use crate::support::terminal::{COLUMNS, RECOVERY_KEY, at_a_terminal, looking_at};
+use crate::support::{TestBucket, noise, weed};
 
 #[test]
 fn init_at_a_terminal_asks_for_all_that_is_needed() {
@@ -96,4 +96,28 @@ fn status_with_watch_shows_what_is_on_its_way_until_a_key_is_pressed() {
     assert_eq!(code, 0, "{said}");
     assert!(said.starts_with("\x1b[?1049h") && said.ends_with("\x1b[?1049l"), "{said:?}");
     home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn what_waits_at_a_terminal_fits_its_lines_and_says_what_goes_on_without_it() {
+    let home = Home::new().with("TERM", "xterm");
+    let vault = home.path("a-directory-with-quite-a-name");
+    let at = vault.display();
+    home.type_in(&format!("mount {at} --bandwidth-up 256KiB/s")).exits(0);
+    fs::write(vault.join("large"), noise(1, 3_000_000)).unwrap();
+    for command in ["sync", "umount"] {
+        let interrupt: [(&str, &dyn Fn() -> &'static str); 1] = [(" left", &|| "\u{3}")];
+        let (code, said) = looking_at(&home, &format!("{command} {at}"), &interrupt);
+        assert_eq!(code, 14, "{said}");
+        assert!(said.contains("the daemon goes on"), "{said}");
+        let pieces = said
+            .split(['\r', '\n', '\u{1b}'])
+            // The terminal echoes the key.
+            .map(|piece| piece.trim_start_matches("[2K").trim_end_matches("^C"));
+        for bar in pieces.filter(|piece| piece.contains(" left") && !piece.contains("s3vault:")) {
+            assert!(bar.chars().count() <= usize::from(COLUMNS), "{bar:?}");
+        }
+    }
+    // It goes on, and a second umount waits for it.
+    home.type_in(&format!("umount {at}")).exits(0).says("everything is in the bucket");
 }

@@ -3,6 +3,7 @@
 use super::ask::{finish, not_mounted, report_of};
 use crate::cli::args::SyncArgs;
 use crate::cli::control::ControlRequest;
+use crate::cli::end_signal::stop_waiting_on_signal;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
@@ -25,6 +26,7 @@ pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
             sent by the next";
         return Err(Failure::new(Exit::NotMounted, text));
     }
+    stop_waiting_on_signal("sync");
     let mut first = Ok(());
     for running in &chosen {
         match sync_one(running) {

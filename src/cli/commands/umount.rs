@@ -8,6 +8,7 @@ use super::ask::{END_WAIT, finish_within, not_mounted, report_of, silent};
 use crate::cli::args::UmountArgs;
 use crate::cli::control::{Client, ControlReply, ControlRequest};
 use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
+use crate::cli::end_signal::stop_waiting_on_signal;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
 use crate::cli::messages;
@@ -35,6 +36,7 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
     let DaemonReport { service, unsent_not_shown, .. } = report_of(&running);
+    stop_waiting_on_signal("umount");
     let request = ControlRequest::Umount { within: args.timeout };
     finish_to_its_end(&running, &request, args.timeout, process)?;
     if let Some(service) = service {

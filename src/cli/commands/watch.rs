@@ -13,7 +13,7 @@ use crate::cli::config::Config;
 use crate::cli::daemon_report::{DaemonReport, plural};
 use crate::cli::exit::{CliResult, Failure};
 use crate::cli::messages::when;
-use crate::cli::output;
+use crate::cli::output::{self, span};
 use crate::cli::paths::UserPaths;
 use crate::cli::prices::Prices;
 use crate::cli::registry::RunningDaemon;
@@ -196,16 +196,6 @@ fn on_its_way(report: &DaemonReport, pace: UploadPace) -> (Tone, String) {
         }
     }
     (Tone::Waiting, text)
-}
-
-/// A duration in words.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..=99 => format!("{seconds} s"),
-        100..=5999 => format!("{} min", seconds / 60),
-        6000..=259_199 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 /// All lines about one daemon.

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::home::{Home, PATIENCE, wait_until};
 
@@ -29,6 +30,9 @@ const SHOWN: [&str; 9] = [
 ];
 /// Stands for an answer: the recovery key that was shown.
 pub const RECOVERY_KEY: &str = "(the recovery key)";
+
+/// How many characters a line of the screen has.
+pub const COLUMNS: u16 = 80;
 
 /// Whether the terminal echoes input.
 fn echoes(terminal: &fs::File) -> bool {
@@ -55,6 +59,9 @@ fn begin(home: &Home, line: &str) -> AtTerminal {
     let slave = fs::File::options();
     let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
     let inner = home.command(line.split_whitespace());
+    // A screen of the usual size.
+    let size = Winsize { ws_row: 24, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&slave, size).unwrap();
     // `setsid --ctty` makes it the controlling terminal of the command's new session.
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::end_signal::on_end_signal;
 use crate::cli::exit::Exit;
 
 /// How long file operations under way may take to remove their unfinished copies.
@@ -48,31 +48,18 @@ pub(super) fn rest() {
 /// From here on a signal ends this process in an orderly way. The daemon that was started for it sends what there is
 /// and ends.
 pub(super) fn hear() {
-    // In a thread with a runtime of its own: the command's runtime blocks while it works.
-    let heard = std::thread::Builder::new().name("signals".to_owned()).spawn(|| {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        let name = runtime.block_on(async {
-            let interrupt = signal(SignalKind::interrupt()).ok()?;
-            let terminate = signal(SignalKind::terminate()).ok()?;
-            let (mut interrupt, mut terminate) = (interrupt, terminate);
-            tokio::select! {
-                _ = interrupt.recv() => Some("SIGINT"),
-                _ = terminate.recv() => Some("SIGTERM"),
-            }
-        });
-        let Some(name) = name else { return };
+    on_end_signal(|name| {
         IS_ASKED.store(true, Relaxed);
         std::thread::sleep(CLEAN_UP);
-        // The owners of these files may be waiting for the daemon, so they are removed here. Holding the lock keeps
+        // The owners of these files may be waiting for the daemon, so they are removed here. Keeping the lock keeps
         // others from being created or renamed.
         let half = HALF.lock();
         half.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        std::mem::forget(half);
         complain!(
             "s3vault: ended by {name}: files that were under way are not there; what was done before is, and is sent to the \
              bucket by the daemon; say it again to go on."
         );
-        std::process::exit(i32::from(Exit::Forced.code()));
+        Exit::Forced
     });
-    // If the thread could not start, a signal ends the process at once, as usual.
-    drop(heard);
 }
