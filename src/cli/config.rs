@@ -245,13 +245,7 @@ impl Config {
             [] => Ok(Choice::Embedded),
             [only] => Ok(Choice::Known(only.clone())),
             several => {
-                let list: Vec<_> = several
-                    .iter()
-                    .map(|known| match &known.name {
-                        Some(name) => format!("{name} ({})", known.describe()),
-                        None => known.describe(),
-                    })
-                    .collect();
+                let list: Vec<_> = several.iter().map(KnownVault::shown).collect();
                 Err(Failure::new(
                     Exit::Usage,
                     format!(
@@ -301,6 +295,14 @@ impl KnownVault {
         match &self.endpoint {
             Some(endpoint) => format!("{} (at {endpoint})", self.url),
             None => self.url.clone(),
+        }
+    }
+
+    /// For messages: its name, if it has one, and where it is.
+    pub(super) fn shown(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.describe()),
+            None => self.describe(),
         }
     }
 

@@ -291,7 +291,9 @@ impl PackTable {
     }
 
     fn remember_dropped(&mut self, id: PackId) {
-        self.dropped.insert(id);
+        if !self.dropped.insert(id) {
+            return; // else its first place in the order would let it be forgotten too soon
+        }
         self.dropped_order.push_back(id);
         if self.dropped_order.len() > DROPPED_IDS
             && let Some(oldest) = self.dropped_order.pop_front()

@@ -100,6 +100,8 @@ pub const TARGET_MAX: usize = 4095;
 pub const SIZE_MAX: u64 = i64::MAX as u64;
 /// What `statfs` shows as free where no limit is known, in bytes: a bucket has none, but tools want a number. 1 PiB.
 const ENDLESS: u64 = 1 << 50;
+/// How many inodes `statfs` shows as free at least.
+const FREE_INODES: u64 = 1 << 20;
 /// The block size that `statfs` reports, and the granularity of holes in `lseek`, in bytes.
 const BLOCK: u64 = 4096;
 
@@ -265,8 +267,9 @@ impl Vfs {
         let totals = self.inner.index.read(|view| Ok::<_, Error>(view.stats())).await?;
         let used = totals.bytes.div_ceil(BLOCK);
         let free = self.inner.durability.free().unwrap_or(ENDLESS) / BLOCK;
-        let inodes = u64::from(u32::MAX).max(totals.inodes);
-        let free_inodes = inodes - totals.inodes;
+        // There is no limit; programs that ask for one find room.
+        let free_inodes = u64::from(u32::MAX).saturating_sub(totals.inodes).max(FREE_INODES);
+        let inodes = totals.inodes.saturating_add(free_inodes);
         let blocks = used.saturating_add(free);
         Ok(StatFs { block: BLOCK, blocks, free, inodes, free_inodes })
     }

@@ -47,6 +47,7 @@ fn the_first_mount_needs_nothing_and_the_second_neither() {
     assert!(!runs(daemon) && mounts_below(&vault).is_empty());
     assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
     home.type_in("status").exits(0).says("known: file://");
+    home.type_in("config show --bucket nope").exits(2).says("no vault is called nope");
 
     // Neither bucket nor mountpoint need be named again, and no key is made again.
     let done = home.type_in("mount").exits(0);

@@ -63,6 +63,7 @@ pub(crate) fn config(
             by_variable("XDG_DATA_HOME"),
         ),
     ];
+    let mut failed = None;
     match Target::choose(global, paths, &config, bucket_name, None) {
         Ok(target) => {
             let whence = match bucket_name {
@@ -76,7 +77,10 @@ pub(crate) fn config(
             settings.push(passphrase(global, paths, &target));
         }
         Err(failure) => {
-            settings.push(ShownSetting("bucket", "not decided".to_owned(), failure.message));
+            let why = failure.message.clone();
+            settings.push(ShownSetting("bucket", "not decided".to_owned(), why));
+            // Without a name there is no mistake in one.
+            failed = bucket_name.map(|_| failure);
         }
     }
     settings.push(credentials());
@@ -98,7 +102,8 @@ pub(crate) fn config(
         .map(|ShownSetting(name, value, whence)| format!("{name:<16}  {value}  ({whence})"))
         .collect();
     lines.extend(config.vaults.iter().map(describe));
-    output::show(&lines.join("\n"))
+    output::show(&lines.join("\n"))?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// The source of a value of the command line, from the innermost command that knows the option.

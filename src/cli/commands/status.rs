@@ -51,7 +51,7 @@ pub(crate) async fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
     if reports.is_empty() {
         text.push("No mount or service of this user runs.".to_owned());
         for known in Config::read(&paths.config)?.vaults {
-            text.push(format!("known: {}  (vault {})", known.describe(), known.id));
+            text.push(format!("known: {}  (vault {})", known.shown(), known.id));
         }
     }
     text.extend(unfinished.iter().map(|(dir, wrote)| not_ended_well(dir, wrote)));

@@ -153,6 +153,9 @@ async fn lines(
     seen: &mut HashMap<u32, MovedLooks>,
 ) -> CliResult {
     let mut said: HashMap<u32, String> = HashMap::new();
+    if chosen()?.is_empty() {
+        output::show("No mount or service of this user runs; one that starts is shown.")?;
+    }
     loop {
         for running in chosen().unwrap_or_default() {
             let (report, now) = (report_of(&running), Instant::now());
