@@ -49,6 +49,8 @@ pub struct SinceCheckpoint {
     pub checkpoint_bytes: u64,
     /// The time since the checkpoint, or since the first commit.
     pub age: Duration,
+    /// The commit as of which the checkpoint is; 0 if there is none.
+    pub commit: CommitNo,
 }
 
 impl SinceCheckpoint {

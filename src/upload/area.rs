@@ -116,13 +116,15 @@ impl StagingArea {
         range: Range<u64>,
         into: &mut [u8],
     ) -> Result<bool> {
+        // Before the table: what is written while this looks is in one of the two.
+        let tail = self.tails.of(pack);
         let (file, length, renamed, was_found) = {
             let table = self.table.lock();
             let Some(entry) = table.get(pack) else { return Ok(false) };
             (entry.file.clone(), entry.length, entry.renamed, entry.parts.is_some())
         };
         if range.end > length {
-            if let Some(tail) = self.tails.of(pack)
+            if let Some(tail) = tail
                 && tail.lock().read(range.clone(), into)?
             {
                 return Ok(true);
@@ -148,7 +150,9 @@ impl StagingArea {
 
     /// How much of a pack can be read.
     pub(super) fn readable(&self, pack: PackId) -> u64 {
+        // In this order, as in `read_into`.
+        let unwritten = self.tails.of(pack).map_or(0, |tail| tail.lock().end());
         let in_file = self.table.lock().get(pack).map_or(0, |entry| entry.length);
-        self.tails.of(pack).map_or(in_file, |tail| tail.lock().end().max(in_file))
+        unwritten.max(in_file)
     }
 }

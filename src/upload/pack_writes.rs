@@ -172,6 +172,10 @@ impl StagingArea {
 
     /// Takes a tail from recovery, and writes it now, or as soon as there is room.
     pub(super) fn write_or_keep(&self, pack: PackId, tail: UnwrittenTail) -> Result<()> {
+        // A barrier that finds the pack meanwhile has its file, whatever its name is by then.
+        if let Some(file) = &tail.file {
+            self.table.lock().set_file(pack, file.clone());
+        }
         let tail = self.tails.add(pack, tail);
         self.write_tail(pack, &mut tail.lock())
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::budgets::Shares;
 use super::{Error, Result};
@@ -23,8 +24,12 @@ use crate::os::ProcessTally;
 use crate::store::Bucket;
 use crate::types::{CommitNo, CurrentGeneration, KeyEpoch, Timestamp};
 
-/// How long after a failed checkpoint the next may begin: each failure leaves pages that no manifest names.
+/// How long after a failed checkpoint the next may begin; twice as long after each further one, up to `AGAIN_MAX`. Each failure
+/// leaves pages that no manifest names.
 const AGAIN: Duration = Duration::from_secs(300);
+const AGAIN_MAX: Duration = Duration::from_hours(6);
+/// How often it is looked whether changes have waited for a day.
+const LOOK: Duration = Duration::from_hours(1);
 
 /// What checkpoints are made from, and when the next is due.
 pub(super) struct Checkpointer {
@@ -88,10 +93,20 @@ impl Checkpointer {
         state.since.commits += 1;
         state.since.transactions += receipt.size().transactions;
         state.since.log_bytes += receipt.size().sealed;
-        state.since.age = Timestamp::from(state.began).age();
-        if state.since.is_due(self.shares.log) {
+        if self.is_due(&mut state) {
             self.changed.notify_one();
         }
+    }
+
+    /// As if the last checkpoint had been made this much earlier.
+    #[cfg(test)]
+    pub(super) fn grow_older(&self, by: Duration) {
+        self.state.lock().began -= by;
+    }
+
+    fn is_due(&self, state: &mut State) -> bool {
+        state.since.age = Timestamp::from(state.began).age();
+        state.since.is_due(self.shares.log)
     }
 
     /// The error of the last attempt, if it failed.
@@ -99,22 +114,24 @@ impl Checkpointer {
         self.state.lock().failed.clone()
     }
 
-    /// Makes checkpoints as they become due. A failed one is tried again after more commits: only the length of the log
-    /// depends on it.
+    /// Makes checkpoints as they become due, also when nothing more is written. A failed one is tried again later: only the length
+    /// of the log depends on it.
     pub(super) async fn run(self: Arc<Self>) {
+        let mut pause = AGAIN;
         loop {
-            let due = self.state.lock().since.is_due(self.shares.log);
-            if !due {
-                self.changed.notified().await;
+            if !self.is_due(&mut self.state.lock()) {
+                let _ = timeout(LOOK, self.changed.notified()).await;
                 continue;
             }
-            if let Err(error) = self.checkpoint().await {
-                tracing::warn!(%error, "a checkpoint could not be made; the log goes on");
-                ProcessTally::FailedCheckpoints.add(1);
-                self.state.lock().failed = Some(error.to_string());
-                tokio::time::sleep(AGAIN).await;
-                self.changed.notified().await;
-            }
+            let Err(error) = self.checkpoint().await else {
+                pause = AGAIN;
+                continue;
+            };
+            tracing::warn!(%error, "a checkpoint could not be made; the log goes on");
+            ProcessTally::FailedCheckpoints.add(1);
+            self.state.lock().failed = Some(error.to_string());
+            sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_MAX);
         }
     }
 
@@ -136,9 +153,9 @@ impl Checkpointer {
 
     /// Makes a checkpoint as of the last confirmed commit, unless the last one is of this very map. Returns its commit.
     pub(super) async fn checkpoint_as_of_head(&self) -> Result<CommitNo> {
-        let is_changed = self.state.lock().since.transactions > 0;
-        let base = self.index.base_commit();
-        if !is_changed && base > CommitNo(0) { Ok(base) } else { self.checkpoint().await }
+        // Not the index's base: on a full disk that stays behind (J8).
+        let SinceCheckpoint { transactions, commit, .. } = self.state.lock().since;
+        if transactions == 0 && commit > CommitNo(0) { Ok(commit) } else { self.checkpoint().await }
     }
 
     /// Makes a checkpoint as of the last confirmed commit, and returns its number.
@@ -173,7 +190,8 @@ impl Checkpointer {
         state.since.log_bytes -= before.log_bytes;
         state.since.checkpoint_bytes = pages;
         state.began = Timestamp::now().into();
-        state.since.age = std::time::Duration::ZERO;
+        state.since.age = Duration::ZERO;
+        state.since.commit = made;
         state.failed = None;
         ProcessTally::Checkpoints.add(1);
         tracing::info!(commit = upto.0, pages, "a checkpoint was made");

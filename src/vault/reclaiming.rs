@@ -116,7 +116,8 @@ impl Reclaiming {
                 let own = self.horizons() - horizons;
                 let is_alone = sees_all && self.checkpointer.changes() == changes + own;
                 let seen = if is_alone { self.checkpointer.head() } else { head };
-                state.seen = (!report.leaves_something()).then_some(seen);
+                // What no checkpoint covers, this run could not see die.
+                state.seen = (sees_all && !report.leaves_something()).then_some(seen);
                 take(&mut state.told, report);
             }
             Err(error) => state.told.trouble = Some(with_causes(error)),

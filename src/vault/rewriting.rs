@@ -9,18 +9,47 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::Result;
 use super::pack_footer::read_footer;
+use super::{Error, ErrorClass, Result};
 use crate::crypto::Keys;
 use crate::reclaim::{Pace, Runs, SparsePack};
-use crate::store::Bucket;
-use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId};
+use crate::store::{Bucket, Error as StoreError};
+use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId, with_causes};
 use crate::vfs::Vfs;
 
 /// How many packs that were gone through are remembered, so that this is not done again and again.
 const DONE: usize = 65_536;
 /// In the background, it takes one part in this many of the time.
 const SHARE: u32 = 10;
+
+/// What was done for a pack.
+struct Emptied {
+    /// Bytes that were moved out.
+    bytes: u64,
+    /// Whether all that can be done is done.
+    is_whole: bool,
+    /// The first error.
+    outcome: Result<()>,
+    /// Whether other packs would fail in the same way.
+    ends: bool,
+}
+
+impl Emptied {
+    fn fails(&mut self, sparse: &SparsePack, error: Error) {
+        let pack = sparse.pack;
+        tracing::warn!(%pack, error = %with_causes(&error), "a part of a sparse pack cannot be moved");
+        self.is_whole = false;
+        self.ends = !matches!(
+            error.class(),
+            ErrorClass::Damaged
+                | ErrorClass::Other
+                | ErrorClass::Store(StoreError::NotFound { .. } | StoreError::Corrupt { .. })
+        );
+        if self.outcome.is_ok() {
+            self.outcome = Err(error);
+        }
+    }
+}
 
 /// Rewrites packs.
 pub(super) struct Rewriting {
@@ -35,8 +64,9 @@ impl Rewriting {
         Self { bucket, keys, vfs, done: Mutex::default() }
     }
 
-    /// Rewrites what lives in these packs. Returns its bytes, and the error if one ended it early. It also stops while staging
-    /// is short of room, and in the background when somebody waits for a run: a later run does the rest.
+    /// Rewrites what lives in these packs. Returns its bytes, and the first error. What cannot be moved stays, and does not stand
+    /// before the rest, unless it is the store or the disk that fails. It also stops while staging is short of room, and in the
+    /// background when somebody waits for a run: a later run does the rest.
     pub(super) async fn run(
         &self,
         packs: &[SparsePack],
@@ -44,45 +74,63 @@ impl Rewriting {
         runs: &Runs,
     ) -> (u64, Result<()>) {
         let all: HashSet<PackId> = packs.iter().map(|sparse| sparse.pack).collect();
-        let mut moved = 0;
+        let (mut moved, mut outcome) = (0, Ok(()));
         for sparse in packs.iter().filter(|sparse| !self.done.lock().contains(&sparse.pack)) {
             let began = Instant::now();
             let goes_on = || !self.vfs.is_pressed() && !runs.gives_way(pace);
             if !goes_on() {
                 break;
             }
-            match self.empty(sparse, &all, &mut moved, goes_on).await {
-                Ok(true) => self.remember(sparse.pack),
-                Ok(false) => {}
-                Err(error) => return (moved, Err(error)),
+            let emptied = self.empty(sparse, &all, goes_on).await;
+            if emptied.is_whole {
+                self.remember(sparse.pack);
+            }
+            moved += emptied.bytes;
+            outcome = outcome.and(emptied.outcome);
+            if emptied.ends {
+                break;
             }
             if pace == Pace::Background {
                 let rest = (began.elapsed() * (SHARE - 1)).min(Duration::from_secs(60));
                 let _ = runs.unless_wanted(pace, sleep(rest)).await;
             }
         }
-        (moved, Ok(()))
+        (moved, outcome)
     }
 
-    /// Moves out what lives in a pack. Returns whether all that can be done for the pack is done.
+    /// Moves out what lives in a pack.
     async fn empty(
         &self,
         sparse: &SparsePack,
         all: &HashSet<PackId>,
-        moved: &mut u64,
         goes_on: impl Fn() -> bool,
-    ) -> Result<bool> {
-        let mut is_whole = true;
-        for (ino, window) in self.windows(sparse).await? {
+    ) -> Emptied {
+        let mut emptied = Emptied { bytes: 0, is_whole: true, outcome: Ok(()), ends: false };
+        let windows = match self.windows(sparse).await {
+            Ok(windows) => windows,
+            Err(error) => {
+                emptied.fails(sparse, error);
+                return emptied;
+            }
+        };
+        for (ino, window) in windows {
             if !goes_on() {
-                return Ok(false);
+                emptied.is_whole = false;
+                break;
             }
             let moves = |extent: &Extent| all.contains(&extent.reference.pack);
-            let out = self.vfs.move_out(ino, window * EXTENT_MAX, &moves).await?;
-            *moved += out.bytes;
-            is_whole &= out.is_whole;
+            match self.vfs.move_out(ino, window * EXTENT_MAX, &moves).await {
+                Ok(out) => {
+                    emptied.bytes += out.bytes;
+                    emptied.is_whole &= out.is_whole;
+                }
+                Err(error) => emptied.fails(sparse, error.into()),
+            }
+            if emptied.ends {
+                break;
+            }
         }
-        Ok(is_whole)
+        emptied
     }
 
     fn remember(&self, pack: PackId) {

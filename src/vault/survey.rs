@@ -203,6 +203,7 @@ impl Surveyor<'_> {
         SinceCheckpoint {
             checkpoint_bytes: manifest.page_bytes(),
             age: manifest.time.age(),
+            commit: manifest.commit,
             ..SinceCheckpoint::default()
         }
     }

@@ -93,7 +93,9 @@ fn drop_inode(
 
 /// Deletes an inode with all its records, or takes one step towards it. Returns `true` when it is gone.
 fn erase(draft: &mut Draft<'_>, bare: &Bare, ino: InodeNo, inode: &Inode) -> Result<bool> {
-    if inode.is_file() && inode.extent.is_none() && inode.size > 0 {
+    // A file that was truncated to nothing may still have extents that a trim has not reached.
+    let has_extents = inode.size > 0 || inode.allocated > 0;
+    if inode.is_file() && inode.extent.is_none() && has_extents {
         let first = draft.extents_from(ino, inode, 0, STEP + 1)?;
         for (offset, _) in first.iter().take(STEP) {
             draft.delete_extent(ino, *offset);

@@ -38,6 +38,11 @@ impl Index {
         self.set_fault(Some(if panics { SledFault::Panics } else { SledFault::Fails }));
     }
 
+    /// The disk has no room for sled, or has it again.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        self.set_fault(is_full.then_some(SledFault::Full));
+    }
+
     fn set_fault(&self, fault: Option<SledFault>) {
         self.0.sled().db().fail_from_now(fault);
     }

@@ -297,7 +297,7 @@ impl Journal {
     /// Removes the segments whose transactions the bucket has and the index has flushed (J5), oldest first. If a crash leaves
     /// some, the note in a later segment tells that they are done with. Blocks.
     pub fn trim(&self, flushed: Seq) -> Result<()> {
-        let mut done_with = Vec::new();
+        let mut done_with = VecDeque::new();
         {
             let mut state = self.state.lock();
             let keep_from = flushed.min(state.durable_noted.upto);
@@ -305,14 +305,19 @@ impl Journal {
                 done_with.extend(state.segments.pop_front());
             }
         }
-        for segment in &done_with {
-            let removed = self.options.disk.remove(&segment::name(segment.number));
-            removed.map_err(Error::io("an old journal segment"))?;
-            os::reached(PipelineStep::SegmentRemoved);
-            self.preallocation.give_back(segment.room);
-        }
         if done_with.is_empty() {
             return Ok(());
+        }
+        while let Some(segment) = done_with.pop_front() {
+            if let Err(error) = self.options.disk.remove(&segment::name(segment.number)) {
+                // It and those after it stay, so that the next call tries again, and what is on the disk has no gap.
+                done_with.push_front(segment);
+                let mut state = self.state.lock();
+                done_with.into_iter().rev().for_each(|left| state.segments.push_front(left));
+                return Err(Error::io("an old journal segment")(error));
+            }
+            os::reached(PipelineStep::SegmentRemoved);
+            self.preallocation.give_back(segment.room);
         }
         let synced = self.options.disk.sync_dir();
         synced.map_err(|error| self.failed("an fsync of the journal failed", error))

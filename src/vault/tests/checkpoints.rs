@@ -145,3 +145,44 @@ async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
     }
     assert_eq!(missed, counted);
 }
+
+#[tokio::test]
+async fn k1_what_waited_for_a_day_gets_a_checkpoint_though_nothing_more_is_written() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    write(&vault.vfs(), "file", b"content").await;
+    vault.sync(LONG).await.unwrap();
+    let count = || world.store.names().iter().filter(|n| n.starts_with("checkpoint/")).count();
+    assert_eq!(count(), 0);
+    vault.writer.as_ref().unwrap().checkpointer.grow_older(Duration::from_hours(25));
+    // An hour passes, in which nobody does anything.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    tokio::time::resume();
+    let until = std::time::Instant::now() + LONG;
+    while count() == 0 {
+        assert!(std::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    vault.close(LONG).await.unwrap();
+}
+
+/// On a full disk the index stays on its old base (J8), though there is a newer checkpoint.
+#[tokio::test]
+async fn k4_a_snapshot_after_a_full_disk_is_of_the_state_that_it_names() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    write(&vault.vfs(), "before", b"1").await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    let base = vault.index().base_commit();
+    vault.index().fill_disk(true);
+    write(&vault.vfs(), "after", b"2").await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    assert_eq!(vault.index().base_commit(), base, "there was no room to move on");
+    vault.index().fill_disk(false);
+    let pin = vault.make_snapshot(b"now", None).await.unwrap();
+    assert!(pin.commit > base, "{pin:?}");
+    vault.close(LONG).await.unwrap();
+}

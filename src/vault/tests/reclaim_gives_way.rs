@@ -178,3 +178,55 @@ async fn a_mount_that_is_idle_comes_to_rest() {
     assert!(!reclaiming.is_idle());
     vault.close(LONG).await.unwrap();
 }
+
+/// With a long retention a run in the background makes no checkpoint, and cannot see what died since the last.
+#[tokio::test]
+async fn k5_what_no_checkpoint_covers_yet_is_not_seen_and_goes_later() {
+    const DAYS: Duration = Duration::from_hours(48);
+    let world = World::new().await;
+    world.store.set_time(std::time::SystemTime::now());
+    let vault = world.open("a").await;
+    vault.set_retention(DAYS).await.unwrap();
+    write(&vault.vfs(), "gone", &bytes(2, 3 << 20)).await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    vault.vfs().unlink(InodeNo::ROOT, b"gone").await.unwrap();
+    vault.sync(LONG).await.unwrap();
+    in_the_background(&vault).await.unwrap();
+    let reclaiming = vault.writer.as_ref().unwrap().reclaiming.clone();
+    assert!(!reclaiming.is_idle(), "the next run is to look again");
+    // By hand: the first makes the checkpoint, and once that is old enough the pack goes.
+    assert_eq!(vault.reclaim(false, &|_| {}).await.unwrap().packs.objects, 0);
+    world.store.advance(DAYS + Duration::from_secs(2));
+    assert_eq!(vault.reclaim(false, &|_| {}).await.unwrap().packs.objects, 1);
+    vault.close(LONG).await.unwrap();
+}
+
+/// A pack that cannot be read stands before no other.
+#[tokio::test]
+async fn k5_a_sparse_pack_that_cannot_be_read_does_not_keep_the_others() {
+    for failing in 0..2 {
+        let world = World::new().await;
+        let vault = with_a_dead_pack(&world).await;
+        let mut packs = Vec::new();
+        for name in ["one", "other"] {
+            let before = world.store.names();
+            write(&vault.vfs(), name, &bytes(7, 5 << 20)).await;
+            vault.sync(LONG).await.unwrap();
+            let is_new = |name: &String| name.starts_with("pack/") && !before.contains(name);
+            packs.extend(world.store.names().into_iter().find(is_new));
+            let ino = vault.vfs().lookup(InodeNo::ROOT, name.as_bytes()).await.unwrap().ino;
+            let flags = OpenFlags { write: true, ..OpenFlags::default() };
+            let open = vault.vfs().open(ino, flags).await.unwrap();
+            vault.vfs().write(open, WriteAt::Offset(0), &bytes(8, 4 << 20)).await.unwrap();
+            vault.vfs().release(open).await.unwrap();
+            vault.sync(LONG).await.unwrap();
+        }
+        let broken = StoreError::Corrupt { object: "pack/".into(), reason: "a test".into() };
+        let get = On::next(Verb::Get, &packs[failing]).times(u32::MAX);
+        world.faulty.inject(get, Fault::Fails(broken));
+        let done = vault.reclaim(false, &|_| {}).await.unwrap();
+        assert!(done.rewritten > 0 && done.trouble.len() == 1, "{failing}: {done:?}");
+        vault.close(LONG).await.unwrap();
+    }
+}

@@ -7,7 +7,7 @@ use super::*;
 use crate::records::Orphan;
 use crate::types::{EXTENT_MAX, KIB};
 use crate::vfs::periodic::Publisher;
-use crate::vfs::remove::STEP;
+use crate::vfs::remove::{STEP, cut};
 
 /// Longer than anything here takes, unless it waits for ever.
 const SOON: Duration = Duration::from_secs(60);
@@ -219,4 +219,24 @@ fn v3_what_is_begun_and_given_up_is_left_over() {
     assert!(!left_over.take());
     drop(left_over.begin());
     assert!(left_over.take());
+}
+
+/// A truncation to nothing whose rest is trimmed later, and then the file goes, too.
+#[tokio::test]
+async fn v3_a_file_that_was_cut_to_nothing_and_removed_leaves_no_extent() {
+    let mut world = World::new().await;
+    let (ino, _held) = scattered(&world, "f", STEP as u64 * 2).await;
+    let half = |draft: &mut Draft<'_>| -> Result<()> {
+        let mut inode = draft.inode(ino)?.unwrap();
+        assert!(!cut(draft, ino, &mut inode, 0)?, "there is more than a step");
+        draft.put_inode(ino, &inode);
+        Ok(())
+    };
+    world.vfs().change(half).await.unwrap();
+    world.vfs().unlink(InodeNo::ROOT, b"f").await.unwrap();
+    assert!(!extents_of(&world, ino).await.is_empty());
+    world.reopen(Reopen::Kill).await;
+    world.vfs().finish_recovery().await.unwrap();
+    assert!(world.vfs().orphans().await.unwrap().is_empty());
+    assert!(extents_of(&world, ino).await.is_empty());
 }
