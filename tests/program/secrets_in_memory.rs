@@ -124,7 +124,7 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
     let mut put = home.command(["put", "-", "from a pipe"]).stdin(Stdio::piped()).spawn().unwrap();
     wait_until("it has a daemon", || !home.daemons().is_empty());
     // What it reads from the pipe is there once it is read, so by then it has unlocked the vault.
-    put.stdin.as_mut().unwrap().write_all(&[1; 1 << 20]).unwrap();
+    put.stdin.as_mut().unwrap().write_all(&vec![1; 1 << 20]).unwrap();
     look_for_secrets(home.daemons()[0], &master, true);
     drop(put.stdin.take());
     assert!(put.wait().unwrap().success());
