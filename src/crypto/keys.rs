@@ -365,7 +365,7 @@ mod tests {
                 assert!(one.open(place, &three.seal(place, b"new")).is_err());
             }
         }
-        // Of all that it sealed before, the current vault begins only at one manifest.
+        // The current vault begins only at one of the manifests that it sealed.
         let place = Place::Manifest(CommitNo(9));
         let (base, other) = (of_one(place), of_one(place));
         let older = vec![(

@@ -70,8 +70,8 @@ impl<'a> Sweep<'a> {
         Ok(self.report)
     }
 
-    /// Whether to end, as nobody waits for this run and somebody waits for another. The next run
-    /// finds the rest again.
+    /// Whether this run is to end because somebody waits for another and nobody for this one. The next run finds what this one
+    /// leaves.
     fn gives_way(&mut self) -> bool {
         self.report.gave_way |= self.at.runs.gives_way(self.plan.pace);
         self.report.gave_way

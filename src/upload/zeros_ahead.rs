@@ -11,8 +11,8 @@ use super::reserve::RoomAhead;
 use crate::os::{DiskFile, is_full};
 use crate::types::{KIB, MIB};
 
-/// How many zeros are written ahead, once fewer than `LOW` are left: as many as the pack has bytes, within these bounds. So
-/// few are wasted on a pack that is soon closed.
+/// The bounds of how many zeros are written ahead, once fewer than `LOW` are left. Within them it is the length of the pack,
+/// so that few are wasted on a short one, which may be closed soon.
 const AHEAD: RangeInclusive<u64> = LEAST..=8 * LEAST;
 const LOW: u64 = LEAST / 4;
 const LEAST: u64 = if cfg!(test) { 4 * KIB } else { 32 * KIB }; // tests look at every byte, often

@@ -40,7 +40,7 @@ pub struct Vault {
     pub(super) head: Arc<Mutex<Head>>,
     pub(super) as_of: Option<AsOf>,
     pub(super) warnings: Vec<String>,
-    /// Of a reader: changes in this machine's journal that the bucket lacks.
+    /// How many changes in this machine's journal the bucket lacks, and so a reader does not show. 0 in a writer.
     pub(super) unsent_not_shown: u64,
     pub(super) ages: UnsentAges,
     pub(super) writer: Option<Writer>,

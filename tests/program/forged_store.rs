@@ -4,11 +4,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::home::{Done, Home};
+use crate::support::noise;
 
 /// The deadline of an operation, and the same again for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(75);
@@ -190,6 +193,145 @@ fn a_forged_store_is_an_error_in_time_and_in_bounds() {
                 assert!(begun.elapsed() < IN_TIME, "{what}: {:?} {said}", begun.elapsed());
                 assert!(kib < MEMORY_KIB, "{what}: {kib} KiB {said}");
                 println!("{what}: {:?}, {kib} KiB: {}", begun.elapsed(), done.err.trim());
+            });
+        }
+    });
+}
+
+/// The objects of a vault in a directory, served as a real store does, but for what is below `pack/`: that gets a forged answer.
+struct Honest {
+    root: PathBuf,
+    forged: Answer,
+}
+
+impl Honest {
+    /// Serves until the test ends; returns the port.
+    fn serve(self) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Arc::new(self);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                thread::spawn(move || server.converse(stream));
+            }
+        });
+        port
+    }
+
+    fn converse(&self, mut stream: TcpStream) -> Option<()> {
+        let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+        while let Some(Ok(first)) = lines.next() {
+            let headers: Vec<String> =
+                lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let range = headers.iter().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
+                let is_range = name.eq_ignore_ascii_case("range");
+                is_range.then(|| Some((from.parse().ok()?, to.parse().ok()?)))?
+            });
+            self.answer(&first, range, &mut stream).ok()?;
+        }
+        None
+    }
+
+    fn answer(
+        &self,
+        first: &str,
+        range: Option<(usize, usize)>,
+        stream: &mut TcpStream,
+    ) -> std::io::Result<()> {
+        let target = first.split(' ').nth(1).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let name = path.trim_start_matches("/forged").trim_start_matches('/');
+        if query.contains("list-type") {
+            let prefix = query.split('&').find_map(|word| word.strip_prefix("prefix="));
+            return whole(
+                stream,
+                "200 OK",
+                &self.listing(&prefix.unwrap_or("").replace("%2F", "/")),
+            );
+        }
+        if name.starts_with("pack/") {
+            return (self.forged)(first, stream);
+        }
+        let Ok(bytes) = fs::read(self.root.join(name)) else {
+            return whole(stream, "404 Not Found", "<Error><Code>NoSuchKey</Code></Error>");
+        };
+        let (from, to) = range.unwrap_or((0, bytes.len() - 1));
+        let part = &bytes[from..bytes.len().min(to + 1)];
+        let date =
+            "Date: Sun, 29 Nov 2026 12:00:00 GMT\r\nLast-Modified: Sun, 29 Nov 2026 12:00:00 GMT";
+        let of =
+            format!("Content-Range: bytes {from}-{}/{}\r\n", from + part.len() - 1, bytes.len());
+        let (status, of) =
+            if range.is_some() { ("206 Partial Content", of) } else { ("200 OK", String::new()) };
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\n{date}\r\n{of}Content-Length: {}\r\n\r\n",
+            part.len()
+        )?;
+        if first.starts_with("HEAD") { Ok(()) } else { stream.write_all(part) }
+    }
+
+    fn listing(&self, prefix: &str) -> String {
+        let files = walkdir::WalkDir::new(&self.root).sort_by_file_name().into_iter().flatten();
+        let files = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| {
+            let name = entry.path().strip_prefix(&self.root).ok()?.to_str()?.to_owned();
+            let size = entry.metadata().ok()?.len();
+            (name.starts_with(prefix) && !name.starts_with('.')).then(|| {
+                format!(
+                    "<Contents><Key>{name}</Key><LastModified>2026-11-29T12:00:00.000Z</LastModified>\
+                     <Size>{size}</Size></Contents>"
+                )
+            })
+        });
+        let all: String = files.collect();
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>")
+    }
+}
+
+/// A store that gives a mount what it needs, and forges what is read then.
+#[test]
+fn a_mount_over_a_store_that_forges_content_shows_errors_in_time_and_in_bounds() {
+    let writer = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let bucket = writer.path("bucket");
+    let url = format!("file://{}", bucket.display());
+    writer.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
+    writer.type_in(&format!("mount vault --bucket {url}")).exits(0);
+    fs::write(writer.path("vault/file"), noise(1, 3_000_000)).unwrap();
+    writer.type_in("umount vault").exits(0);
+    let key = fs::read_to_string(writer.path("key")).unwrap();
+    thread::scope(|scope| {
+        for (what, forged) in ANSWERS {
+            let (bucket, key) = (&bucket, key.trim());
+            scope.spawn(move || {
+                let variables = [
+                    ("AWS_ACCESS_KEY_ID", "x"),
+                    ("AWS_SECRET_ACCESS_KEY", "x"),
+                    ("S3VAULT_PASSPHRASE", key),
+                ];
+                let home =
+                    variables.iter().fold(Home::new(), |home, (name, value)| home.with(name, value));
+                let port = Honest { root: bucket.clone(), forged }.serve();
+                let line = format!(
+                    "mount vault --read-only --bucket s3://forged --endpoint-url http://127.0.0.1:{port}"
+                );
+                home.type_in(&line).exits(0);
+                let begun = Instant::now();
+                let read = fs::read(home.path("vault/file")).map(|bytes| bytes.len());
+                let error = read.expect_err(what).raw_os_error();
+                assert_eq!(error, Some(libc::EIO), "{what}");
+                assert!(begun.elapsed() < IN_TIME, "{what}: {:?}", begun.elapsed());
+                let status = home.status(&home.path("vault")).to_string();
+                assert!(!status.contains('\u{9b}') && !status.contains("panic"), "{what}: {status}");
+                let daemon = home.daemon(&home.path("vault"));
+                let told = fs::read_to_string(format!("/proc/{daemon}/status")).unwrap();
+                let peak = told.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+                let kib: u64 = peak.trim().split(' ').next().unwrap().parse().unwrap();
+                assert!(kib < MEMORY_KIB, "{what}: {kib} KiB");
+                println!("{what}: {:?}, {kib} KiB", begun.elapsed());
+                home.type_in("umount vault").exits(0);
             });
         }
     });

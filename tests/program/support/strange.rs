@@ -93,7 +93,7 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     client: Client<HttpConnector, Full<Bytes>>,
     /// When the shared uplink is next free.
-    free: Arc<Mutex<Instant>>,
+    free: Mutex<Instant>,
 }
 
 /// A running proxy; it ends when dropped.
@@ -128,7 +128,7 @@ impl Strange {
             manners: Mutex::new(manners),
             asked: Mutex::default(),
             client: Client::builder(TokioExecutor::new()).build_http(),
-            free: Arc::new(Mutex::new(Instant::now())),
+            free: Mutex::new(Instant::now()),
         });
         runtime.spawn(accept(listener, state.clone()));
         drop(inside);
@@ -169,13 +169,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
         let state = state.clone();
-        let (rate, free) = match state.manners.lock().uplink {
-            None => (None, state.free.clone()),
-            Some(Uplink::Shared(rate)) => (Some(rate), state.free.clone()),
-            Some(Uplink::Each(rate)) => (Some(rate), Arc::new(Mutex::new(Instant::now()))),
-        };
         tokio::spawn(async move {
-            let io = TokioIo::new(Slow { stream, rate, free, turn: None });
+            let own = Mutex::new(Instant::now());
+            let io = TokioIo::new(Slow { stream, state: state.clone(), own, turn: None });
             let service = service_fn(move |request| answer(state.clone(), request));
             let mut server = hyper::server::conn::http1::Builder::new();
             let _ = server.auto_date_header(false).serve_connection(io, service).await;
@@ -183,11 +179,12 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// A connection that is read no faster than the uplink allows.
+/// A connection that is read no faster than the uplink allows at that moment.
 struct Slow {
     stream: TcpStream,
-    rate: Option<u64>,
-    free: Arc<Mutex<Instant>>,
+    state: Arc<State>,
+    /// When an uplink of its own is next free.
+    own: Mutex<Instant>,
     turn: Option<Pin<Box<Sleep>>>,
 }
 
@@ -197,11 +194,15 @@ impl AsyncRead for Slow {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(rate) = self.rate else { return Pin::new(&mut self.stream).poll_read(cx, buffer) };
+        let uplink = self.state.manners.lock().uplink;
+        let Some(Uplink::Shared(rate) | Uplink::Each(rate)) = uplink else {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        };
         let most = ((rate / 20).clamp(512, 4096) as usize).min(buffer.remaining());
         // First come, first served: each connection has its turn on a shared link.
         if self.turn.is_none() {
-            let mut free = self.free.lock();
+            let is_shared = matches!(uplink, Some(Uplink::Shared(_)));
+            let mut free = if is_shared { self.state.free.lock() } else { self.own.lock() };
             let turn = Instant::now().max(*free);
             *free = turn + Duration::from_secs_f64(most as f64 / rate as f64);
             drop(free);
