@@ -18,8 +18,8 @@ from rig import Rig, Trouble, daemons_below, say, take_mount_away
 
 # The most cuts that a disk is used for. Nothing in its bucket is deleted yet, so a soak starts anew now and then.
 CUTS_PER_DISK = 40
-# J2 makes everything durable every 5 s; a busy machine gets three times as long.
-SETTLED = 15
+# J2 makes everything durable every 5 s; a busy machine gets twice as long.
+SETTLED = 10
 
 
 def run(task):

@@ -66,7 +66,7 @@ impl DiskTier {
 
     /// Whether every byte of `range` is here; the bytes may be wrong.
     pub(super) fn has(&self, object: &str, range: &Range<u64>) -> bool {
-        self.ranges.lock().cover(object, range).is_some()
+        self.ranges.lock().covers(object, range)
     }
 
     /// The bytes of `range`, if all are here. Local I/O, blocking.

@@ -97,6 +97,21 @@ impl RangeTable {
         Some(found)
     }
 
+    /// Whether `cover` would find all of `range`. Not a use of the object.
+    pub(super) fn covers(&self, object: &str, range: &Range<u64>) -> bool {
+        let table = if is_content(object) { &self.content } else { &self.pages };
+        let Some(stored) = table.peek(object) else { return false };
+        let mut at = range.start;
+        while at < range.end {
+            let until = stored.parts.partition_point(|(part, _)| part.start <= at);
+            match stored.parts[..until].last() {
+                Some((part, _)) if part.end > at => at = part.end,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The range that is known to be the whole object, if there is one.
     pub(super) fn whole(&mut self, object: &str) -> Option<CachedRange> {
         let stored = self.table(object).get(object)?;
@@ -253,6 +268,7 @@ mod tests {
             let (which, start, length) = asked;
             let range = start..start + length;
             let there = range.clone().all(|at| model[which][usize::try_from(at).unwrap()]);
+            prop_assert_eq!(table.covers(names[which], &range), there);
             match table.cover(names[which], &range) {
                 None => prop_assert!(!there),
                 Some(pieces) => {

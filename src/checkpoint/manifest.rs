@@ -7,7 +7,7 @@ use super::page::PAGE_MAX;
 use super::{Error, Result};
 use crate::crypto::layout;
 use crate::crypto::{Keys, Place};
-use crate::records::{Tag, decode_value, encode_value};
+use crate::records::{HISTORY_RUN, Tag, decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
 
 /// The longest sealed manifest: 70,000 pages, 70 GiB of metadata.
@@ -247,7 +247,7 @@ impl Manifest {
 
 /// The expected length of `recent`. Commit 0 does not exist, so it has no hash.
 fn recent_length(commit: CommitNo) -> u64 {
-    let run = commit.0 % 256 + u64::from(commit.0 >= 256);
+    let run = commit.0 % HISTORY_RUN + u64::from(commit.0 >= HISTORY_RUN);
     run * 16
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::args::vault_name;
+use super::config_text::rewritten;
 use super::exit::{CliResult, Exit, Failure};
 use super::limits::LimitWords;
 use super::nearest::nearest;
@@ -15,7 +16,9 @@ use crate::os;
 
 /// The first lines of the file.
 const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
-                      # may be edited (comments are not kept). It holds no secrets.\n\n";
+                      # may be edited. It holds no secrets.\n\n";
+/// What earlier versions, which did not keep comments, said in it.
+const NOT_KEPT: &str = " (comments are not kept)";
 
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -161,7 +164,16 @@ impl Config {
         }
         // Cannot fail for strings and lists of strings; if it did, the file would stay as it is.
         let text = toml::to_string(&config).map_err(|error| wrote(io::Error::other(error)))?;
-        os::replace(path, format!("{HEADER}{text}").as_bytes()).map_err(wrote)
+        os::replace(path, config.as_text(path, &text).as_bytes()).map_err(wrote)
+    }
+
+    /// The file's new text: the old one, as far as that can be changed to say this, or else `text` alone.
+    fn as_text(&self, path: &Path, text: &str) -> String {
+        let old = std::fs::read_to_string(path).unwrap_or_default().replace(NOT_KEPT, "");
+        let new = if old.trim().is_empty() { None } else { rewritten(&old, text).ok() };
+        // Whatever its owner did to the file, it says what is to be remembered.
+        let new = new.filter(|new| toml::from_str::<Self>(new).is_ok_and(|read| read == *self));
+        new.unwrap_or_else(|| format!("{HEADER}{text}"))
     }
 
     /// Remembers where this vault is (and that it was mounted there).
@@ -376,6 +388,21 @@ mod tests {
         let config = Config::read(&path).unwrap();
         assert_eq!(config.vaults, [known("2", "s3://b", &["/m"]), known("3", "s3://a", &[])]);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn comments_of_the_owner_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        Config::update(&path, |config| config.remember(known("1", "s3://a", &[]), None)).unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        assert!(before.starts_with(HEADER));
+        std::fs::write(&path, before.replace("url", "# at work\nurl")).unwrap();
+        let mount = |config: &mut Config| config.remember(known("1", "s3://a", &[]), Some("/m"));
+        Config::update(&path, mount).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(HEADER) && text.contains("# at work\nurl = "), "{text}");
+        assert_eq!(Config::read(&path).unwrap().vaults, [known("1", "s3://a", &["/m"])]);
     }
 
     #[test]

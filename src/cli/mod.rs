@@ -23,6 +23,7 @@ macro_rules! complain {
 mod args;
 mod commands;
 mod config;
+mod config_text;
 mod control;
 mod daemon;
 mod daemon_report;

@@ -228,7 +228,8 @@ impl Reader {
         let reference = &extent.reference;
         let object = pack_object(reference.pack);
         let chunks = match &runs[run] {
-            ChunkRun::Open(..) => return Ok(()),
+            // What was decrypted once is shorter than its record says: asking again would change nothing.
+            ChunkRun::Open(..) => return Err(Error::Seal { extent: reference.extent }),
             ChunkRun::Sealed { asked_again: true, .. } => {
                 self.cache.forget(&object);
                 return Err(Error::Seal { extent: reference.extent });

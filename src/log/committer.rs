@@ -12,15 +12,12 @@ use super::{
 use crate::crypto::{self, Keys};
 use crate::os::{self, PipelineStep};
 use crate::records::Claimant;
-use crate::records::{Change, Key, WriterClaim, encode_value};
+use crate::records::{Change, HISTORY_RUN, Key, WriterClaim, encode_value};
 use crate::store::{self, Bucket, Moved};
 use crate::types::{CommitNo, CurrentGeneration, Generation, Hash, MIB, Seq, Timestamp};
 
 /// The most bytes of transactions in one commit (C1).
 pub const COMMIT_BYTES: usize = (16 * MIB) as usize;
-
-/// How many commit hashes one history record holds.
-const HISTORY: u64 = 256;
 
 /// Why a commit is not (yet) in the log.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +86,7 @@ pub struct LogEnd {
 impl LogEnd {
     /// Updates `recent` when the commit `number`, with this hash, follows.
     pub fn note(recent: &mut Vec<[u8; 16]>, number: CommitNo, hash: &Hash) {
-        if number.0.is_multiple_of(HISTORY) {
+        if number.0.is_multiple_of(HISTORY_RUN) {
             recent.clear();
         }
         recent.push(short(hash));
@@ -184,7 +181,7 @@ impl Committer {
     ) {
         assert!(self.pending.is_none(), "one commit is in flight");
         let number = self.head.number.next();
-        if number.0.is_multiple_of(HISTORY) {
+        if number.0.is_multiple_of(HISTORY_RUN) {
             records.push(self.history(number));
         }
         let header = CommitHeader {
@@ -207,7 +204,7 @@ impl Committer {
     /// The history record of the 256 commits before `number`. In the first run, number 0 is no commit, and its
     /// hash is zeros.
     fn history(&self, number: CommitNo) -> Change {
-        let run = number.0 / HISTORY - 1;
+        let run = number.0 / HISTORY_RUN - 1;
         let key = Key::History(run).encode();
         let before_the_first = if run == 0 { [0; 16].as_slice() } else { &[] };
         let all = [before_the_first, &self.recent.concat()].concat();

@@ -123,7 +123,7 @@ impl Reclaimer {
         let put = self.index.change(|draft| {
             let before = draft.horizon()?;
             let before = before.map_or((CommitNo(0), CommitNo(0)), |h| (h.commit, h.emptied));
-            let is_ended = |name: &Vec<u8>| promised.ended.contains(name);
+            let is_ended = |name: &Vec<u8>| promised.ended_pins.contains(name);
             let (ended, kept): (Vec<_>, Vec<_>) =
                 draft.pins()?.into_iter().partition(|(name, _)| is_ended(name));
             if kept != promised.pins || draft.retention()? != promised.retention {

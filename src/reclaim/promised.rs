@@ -9,11 +9,8 @@ use super::runs::Pace;
 use super::{Error, Result};
 use crate::checkpoint::{Base, ListedManifest, Manifest, manifest_name, manifests};
 use crate::log::{Chain, DamageError};
-use crate::records::{Pin, Tag, Transaction, extent_of};
+use crate::records::{HISTORY_RUN, Pin, Tag, Transaction, extent_of};
 use crate::types::{CommitNo, PackId, PageId, Timestamp};
-
-/// How many commits a record of `history` holds.
-const HISTORY: u64 = 256;
 
 /// What objects are judged by.
 pub(super) struct Promised {
@@ -27,11 +24,11 @@ pub(super) struct Promised {
     /// The snapshots that count.
     pub(super) pins: Vec<(Vec<u8>, Pin)>,
     /// Names of the snapshots that have ended.
-    pub(super) ended: Vec<Vec<u8>>,
+    pub(super) ended_pins: Vec<Vec<u8>>,
     /// The pages of all manifests that stay.
     pub(super) named: HashSet<(CommitNo, PageId)>,
     /// Manifests that are to be deleted.
-    pub(super) manifests: Vec<ListedManifest>,
+    pub(super) expired_manifests: Vec<ListedManifest>,
     /// Packs that commits after N refer to.
     pub(super) referred: HashSet<PackId>,
     /// Commits below this number are in `history`.
@@ -59,16 +56,16 @@ impl Promised {
         if newest < at.claim && !plan.dry_run {
             return Err(Error::OldBase);
         }
-        let in_history = CommitNo(manifest.records(Tag::History) * HISTORY);
+        let in_history = CommitNo(manifest.records(Tag::History) * HISTORY_RUN);
         let mut promised = Self {
             base: base.clone(),
             newest,
             from: CommitNo(0),
             retention,
             pins,
-            ended: ended.into_iter().map(|(name, _)| name).collect(),
+            ended_pins: ended.into_iter().map(|(name, _)| name).collect(),
             named: HashSet::new(),
-            manifests: Vec::new(),
+            expired_manifests: Vec::new(),
             referred: HashSet::new(),
             in_history,
             trouble: Vec::new(),
@@ -97,7 +94,7 @@ impl Promised {
             let number = object.number;
             let is_pinned = pinned.contains(&number);
             if old && !is_pinned {
-                self.manifests.push(object);
+                self.expired_manifests.push(object);
                 continue;
             }
             at.goes_on(pace)?;

@@ -50,7 +50,7 @@ impl<'a> Sweep<'a> {
     /// Goes over all kinds. Objects that let an old state be opened go before those that it needs.
     pub(super) async fn run(mut self) -> Result<Reclaimed> {
         let mut manifests = Batch::default();
-        for object in &self.promised.manifests {
+        for object in &self.promised.expired_manifests {
             manifests.push(manifest_name(object.number), object.length);
         }
         self.carry_out(manifests, Kind::Checkpoints).await?;
@@ -63,7 +63,8 @@ impl<'a> Sweep<'a> {
         let is_done = !self.plan.dry_run && !ended_early;
         if is_done && self.report.packs.objects > 0 {
             self.at.put_horizon(self.promised, Some(self.promised.from)).await?;
-        } else if is_done && !self.promised.ended.is_empty() && self.report.gone().objects == 0 {
+        } else if is_done && !self.promised.ended_pins.is_empty() && self.report.gone().objects == 0
+        {
             self.at.put_horizon(self.promised, None).await?;
         }
         self.report.keep_worst();

@@ -7,6 +7,7 @@ mod claim;
 mod error;
 #[cfg(feature = "testing")]
 mod fuzzing;
+mod history;
 mod pin;
 mod record;
 mod tag;
@@ -16,6 +17,7 @@ pub use claim::{Claimant, WriterClaim};
 pub use error::{Error, Result};
 #[cfg(feature = "testing")]
 pub use fuzzing::fuzzed;
+pub use history::{HISTORY_RUN, hash_in_history, history_place};
 pub use pin::{Horizon, PIN_NAME_MAX, Pin};
 pub use record::{
     Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, encoded_length,

@@ -16,6 +16,8 @@ use crate::upload::Staging;
 
 /// How often two writers may race for the claim before we give up.
 const CLAIM_TRIES: usize = 5;
+/// How often the put of one claim is made before the mount fails with its cause.
+const PUT_TRIES: u32 = 4;
 
 /// A writer's rooms, opened and claimed; nothing runs yet.
 pub(super) struct Claimed {
@@ -25,6 +27,7 @@ pub(super) struct Claimed {
     pub committer: Committer,
     pub survey: Survey,
     pub claim: Receipt,
+    /// For the user; taken from the context when the vault is open, so that no try to claim it loses one.
     pub warnings: Vec<String>,
 }
 
@@ -60,11 +63,10 @@ impl OpenContext<'_> {
     }
 
     async fn try_claim(&self, mut journal: Option<Inspection>) -> Result<Option<Claimed>> {
-        let mut warnings = Vec::new();
         let (mut index, mut survey) = self.survey(journal.as_ref(), false).await?;
         self.may_write(&survey)?;
         if self.is_elsewhere(&survey, journal.as_ref(), &index) {
-            warnings.push(ELSEWHERE.into());
+            self.warn(ELSEWHERE.to_owned());
         }
         let (staging, whole) = self.whole_staging(journal.as_ref(), survey.confirmed).await?;
         if let Some(found) = &mut journal {
@@ -83,12 +85,11 @@ impl OpenContext<'_> {
             let aside = Aside { state_dir, keys, found: &found, confirmed };
             let folder = aside.set_aside(Some(&index)).await?;
             tracing::warn!(folder = %folder.display(), "unsent changes are set aside");
-            // Kept even if this try fails.
             let who = match self.wrote_last(&survey) {
                 true => "this machine wrote this vault from another state directory",
                 false => "another machine wrote this vault",
             };
-            self.warnings.lock().push(format!(
+            self.warn(format!(
                 "{who} while changes from here were not uploaded; they are kept in {}; `s3vault recover` brings them back, \
                  as long as the state before them is kept",
                 folder.display()
@@ -96,7 +97,7 @@ impl OpenContext<'_> {
             drop(index);
             (index, survey) = self.survey(None, true).await?;
         }
-        let journal = self.go_on(journal, &staging, &index, &survey, &mut warnings)?;
+        let journal = self.go_on(journal, &staging, &index, &survey)?;
         let end = LogEnd {
             head: survey.head,
             recent: survey.recent.clone(),
@@ -113,7 +114,8 @@ impl OpenContext<'_> {
         if self.base_is_old(&index).await? {
             return Ok(None);
         }
-        let opened = Claimed { index, journal, staging, committer, survey, claim, warnings };
+        let opened =
+            Claimed { index, journal, staging, committer, survey, claim, warnings: Vec::new() };
         Ok(Some(opened))
     }
 
@@ -177,7 +179,7 @@ impl OpenContext<'_> {
                 Err(CommitError::Fenced { .. }) => return Ok(None),
                 Err(CommitError::Again { cause, .. }) => {
                     tries += 1;
-                    if tries >= 4 {
+                    if tries >= PUT_TRIES {
                         return Err(cause.map_or(Error::Contended, Error::Store));
                     }
                 }

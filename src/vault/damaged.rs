@@ -65,7 +65,7 @@ impl OpenContext<'_> {
         let kept = aside::keep_copy(&self.state_dir.root)
             .map_err(Error::io("what is damaged cannot be copied"))?;
         tracing::warn!(path = %path.display(), why, kept = %kept.display(), "given up, as --accept-damage says");
-        self.warnings.lock().push(format!(
+        self.warn(format!(
             "{} {why}: changes that were not in the bucket yet are given up, as --accept-damage says; a copy of what was \
              here is in {}", path.display(), kept.display()
         ));

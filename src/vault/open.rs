@@ -89,11 +89,16 @@ impl OpenContext<'_> {
             "{} was damaged and is begun anew: whether the bucket went back before this mount is not known",
             path.display()
         );
+        self.warn(warning);
+        Ok(None)
+    }
+
+    /// Notes something for the user, once, whatever becomes of this try.
+    pub(super) fn warn(&self, warning: String) {
         let mut warnings = self.warnings.lock();
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
-        Ok(None)
     }
 
     pub(super) fn base(&self, manifest: Option<Manifest>) -> Base {

@@ -100,7 +100,6 @@ impl Reclaiming {
         let sees_all = changes == 0 || self.has_seen_all();
         self.state.lock().told.running = true;
         let done = self.alone(plan, &one, tell).await;
-        self.ended.notify_one();
         let mut state = self.state.lock();
         state.told.running = false;
         match &done {
@@ -122,6 +121,8 @@ impl Reclaiming {
             }
             Err(error) => state.told.trouble = Some(with_causes(error)),
         }
+        drop(state);
+        self.ended.notify_one();
         done
     }
 

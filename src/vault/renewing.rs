@@ -20,6 +20,7 @@ use super::{Error, Result};
 use crate::checkpoint::{Base, OlderPacksOf, older_packs, older_parts};
 use crate::crypto::EpochEnd;
 use crate::os::{self, PipelineStep};
+use crate::records::HISTORY_RUN;
 use crate::store::Lister;
 use crate::types::{CommitNo, EXTENT_MAX, Extent, InodeNo, KeyEpoch, RenewalStatus, with_causes};
 use crate::vfs::{ErrorKind, Vfs};
@@ -37,8 +38,6 @@ const LOOK: Duration = Duration::from_hours(1);
 const ROOM: Duration = Duration::from_millis(200);
 /// In the background, it takes one part in this many of the time.
 const SHARE: u32 = 10;
-/// How many commits a record of `history` holds (K4: commits outside `history` stay).
-const HISTORY: u64 = 256;
 
 /// Seals anew what older key epochs sealed.
 pub(super) struct Renewing {
@@ -205,7 +204,7 @@ impl Renewing {
             }
         }
         // Commits stay until `history` has them (K4).
-        let whole = CommitNo((last.0 / HISTORY + 1) * HISTORY);
+        let whole = CommitNo((last.0 / HISTORY_RUN + 1) * HISTORY_RUN);
         while self.keys.head.lock().number < whole {
             self.keys.name_in_the_log().await?;
         }

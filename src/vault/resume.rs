@@ -34,7 +34,6 @@ impl OpenContext<'_> {
         staging: &Staging,
         index: &Index,
         survey: &Survey,
-        warnings: &mut Vec<String>,
     ) -> Result<Arc<Journal>> {
         let disk = Directory::open(&self.state_dir.journal())
             .map_err(Error::io("the journal's directory cannot be opened or made"))?;
@@ -51,9 +50,9 @@ impl OpenContext<'_> {
                 offset = torn.offset,
                 "a torn tail of the journal is dropped"
             );
-            warnings.push(
+            self.warn(
                 "the last changes before a crash were not completely written and are dropped"
-                    .into(),
+                    .to_owned(),
             );
         }
         let unsent = found.filter(|found| found.unsent.iter().any(|tx| tx.seq > survey.confirmed));

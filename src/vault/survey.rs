@@ -4,7 +4,9 @@ use super::{Error, Result};
 use crate::checkpoint::{Manifest, SinceCheckpoint};
 use crate::index::{self, Index};
 use crate::log::{Chain, ChainedCommit, Head, Inspection, LogEnd, Seen};
-use crate::records::{Key, MetaKey, Transaction, WriterClaim, decode_value};
+use crate::records::{
+    Key, MetaKey, Transaction, WriterClaim, decode_value, hash_in_history, history_place,
+};
 use crate::types::{CommitNo, Generation, Hash, Seq};
 
 /// What the log tells a machine that is about to use it.
@@ -180,12 +182,10 @@ impl Surveyor<'_> {
         else {
             return Ok(());
         };
-        let key = Key::History(seen.number.0 / 256);
+        let (key, at) = history_place(seen.number);
         let run = index.read(|view| view.get(&key)).await.map_err(Error::from)?;
         let same = if let Some(run) = run {
-            let hashes: minicbor::bytes::ByteVec = decode_value("history", &run)?;
-            let at = usize::try_from(seen.number.0 % 256).unwrap_or(0) * 16;
-            hashes.get(at..at + 16) == Some(&seen.hash.0[..16])
+            hash_in_history(&run, at)?.is_some_and(|found| seen.hash.0[..16] == found)
         } else {
             let from = (seen.number, seen.hash);
             let walked = self.chain.walk(from, anchor.0, |_| Ok::<_, Error>(())).await;

@@ -72,7 +72,7 @@ fn the_pages_are_read_as_they_are_meant() {
 }
 
 /// The pages for people.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -81,6 +81,7 @@ const PAGES: [&str; 12] = [
     "src/COMPARISON.md",
     "src/FORMAT.md",
     "src/MANUAL.md",
+    "src/MEASUREMENTS.md",
     "src/PROTOCOL.md",
     "src/RECIPES.md",
     "src/SEMANTICS.md",

@@ -4,17 +4,14 @@ use super::findings::about_the_object;
 use super::map::{Map, MergedRecord};
 use super::{Checker, Result};
 use crate::log::{self, Chain};
-use crate::records::{Key, decode_value};
+use crate::records::{hash_in_history, history_place};
 use crate::types::{CommitNo, Hash};
-
-/// How many hashes a history record holds.
-const HISTORY: u64 = 256;
 
 impl Checker<'_> {
     /// The key of the record with the hash of what this machine saw, if that is older than the checkpoint.
     pub(super) fn history_of_seen(&self, map: &Map<'_>) -> Option<Vec<u8>> {
         let seen = self.seen.filter(|seen| seen.number < map.anchor().0 && seen.number.0 > 0)?;
-        Some(Key::History(seen.number.0 / HISTORY).encode())
+        Some(history_place(seen.number).0.encode())
     }
 
     /// The commit that this machine saw, if it is gone from the bucket or differs. For a log that cannot be read to its
@@ -31,9 +28,8 @@ impl Checker<'_> {
         } else if seen.number == anchor.0 {
             seen.hash == anchor.1
         } else if let Some(run) = history {
-            let hashes: minicbor::bytes::ByteVec = decode_value("history", &run)?;
-            let at = usize::try_from(seen.number.0 % HISTORY).unwrap_or(0) * 16;
-            hashes.get(at..at + 16) == Some(&seen.hash.0[..16])
+            hash_in_history(&run, history_place(seen.number).1)?
+                .is_some_and(|found| seen.hash.0[..16] == found)
         } else {
             self.leads_to(seen.number, seen.hash, anchor).await?
         };

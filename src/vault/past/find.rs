@@ -6,13 +6,11 @@ use crate::checkpoint::{ListedManifest, Manifest, manifests, newest_of};
 use crate::crypto::Keys;
 use crate::index::Index;
 use crate::log::commit_name;
-use crate::records::{Key, Pin, decode_value};
+use crate::records::{HISTORY_RUN, Pin, decode_value, hash_in_history, history_place};
 use crate::store::{self, Bucket};
 use crate::types::{AsOf, CommitNo, Hash, StateAt, Timestamp};
 use crate::vault::{Error, NoState, Result};
 
-/// How many hashes a history record holds.
-const HISTORY: u64 = 256;
 /// How many snapshots a message names at most.
 const NAMED: usize = 20;
 
@@ -239,19 +237,16 @@ impl<'a> States<'a> {
         let Some(newest) = base.manifest().filter(|newest| number <= newest.commit) else {
             return Ok(None);
         };
-        let run = number.0 / HISTORY;
-        let found = if newest.commit.0 / HISTORY == run {
-            let first = (run * HISTORY).max(1);
+        let run = number.0 / HISTORY_RUN;
+        let found = if newest.commit.0 / HISTORY_RUN == run {
+            let first = (run * HISTORY_RUN).max(1);
             usize::try_from(number.0 - first)
                 .ok()
                 .and_then(|at| newest.recent_hashes().get(at).copied())
         } else {
-            let key = Key::History(run);
+            let (key, at) = history_place(number);
             let run = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
-            let hashes: Option<minicbor::bytes::ByteVec> =
-                run.map(|run| decode_value("history", &run)).transpose()?;
-            let at = usize::try_from(number.0 % HISTORY).unwrap_or(0);
-            hashes.and_then(|hashes| hashes.as_chunks::<16>().0.get(at).copied())
+            run.map(|run| hash_in_history(&run, at)).transpose()?.flatten()
         };
         found.map(Some).ok_or(Error::Rollback { number })
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-use crate::cache::Budgets;
+use crate::cache::{BlockId, Budgets};
 use crate::content::readahead::Readahead;
 use crate::content::*;
 use crate::crypto::random;

@@ -149,3 +149,14 @@ fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_a
         assert!(began.elapsed() < first / 2, "{:?} of {first:?}", began.elapsed());
     });
 }
+
+/// Memory has less of a chunk than a record refers to. Nothing that is asked for again could change that.
+#[tokio::test]
+async fn a_decrypted_chunk_that_is_too_short_is_an_error_and_no_endless_search() {
+    let world = World::new();
+    let list = world.lone(&noise(1, 10_000));
+    let chunk = BlockId::Extent(list[0].1.reference.extent, 0);
+    world.reader().cache.insert_block(chunk, Bytes::from_static(b"short"));
+    let read = world.read(&list, 0..100).now_or_never().expect("nothing is asked for");
+    assert!(matches!(read, Err(Error::Seal { .. })), "{read:?}");
+}
