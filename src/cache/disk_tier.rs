@@ -5,6 +5,7 @@
 //! rename makes each file appear whole.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -28,6 +29,8 @@ const CACHE_KEEPS: (u64, u64) = (3, 2);
 const DIRECT: usize = 4096;
 /// Reads and writes below this go through the page cache: a second open does not pay.
 const DIRECT_MIN: usize = 256 << 10;
+/// The most characters of a range in a file's name: `@`, two numbers and what is between them.
+const LONGEST_RANGE: usize = 2 * (1 + 20);
 /// The prefix of a file that is not published yet.
 const UNFINISHED: &str = "new-";
 
@@ -316,8 +319,11 @@ fn is_plain(object: &str) -> bool {
 /// `pack/ab/abcd`, bytes 0 to 99 -> `pack+ab+abcd@0-100`; `@all-100` if that is the whole object.
 fn file_name(part: &CachedRange) -> String {
     let Range { start, end } = part.range;
-    let object = part.object.replace('/', "+");
-    if part.whole { format!("{object}@all-{end}") } else { format!("{object}@{start}-{end}") }
+    let mut name = String::with_capacity(part.object.len() + LONGEST_RANGE);
+    name.extend(part.object.chars().map(|c| if c == '/' { '+' } else { c }));
+    // Writing into a String has no errors.
+    let _ = if part.whole { write!(name, "@all-{end}") } else { write!(name, "@{start}-{end}") };
+    name
 }
 
 fn parse_name(name: &OsStr) -> Option<CachedRange> {

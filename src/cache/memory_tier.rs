@@ -24,8 +24,17 @@ const OVERHEAD: u64 = 128;
 pub enum BlockId {
     /// A chunk of an extent's plaintext, counted from 0.
     Extent(ExtentId, u64),
-    /// A block of a page, counted from 0; `u64::MAX` is the page's block index.
-    Page(PageId, u64),
+    /// A part of a page.
+    Page(PageId, PagePart),
+}
+
+/// A part of a page that is read on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PagePart {
+    /// A block, counted from 0.
+    Block(u64),
+    /// The index of its blocks.
+    BlockIndex,
 }
 
 /// How a look-up of a block counts as a use.
@@ -280,7 +289,7 @@ mod tests {
     #[test]
     fn pages_stay_when_content_comes() {
         let blocks = small();
-        let page = |n| BlockId::Page(PageId([1; 16]), n);
+        let page = |n| BlockId::Page(PageId([1; 16]), PagePart::Block(n));
         (0..40).for_each(|n| blocks.insert(page(n), block(n)));
         for n in 0..1_000 {
             blocks.insert(extent(n), block(n));

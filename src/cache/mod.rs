@@ -17,6 +17,6 @@ mod tiers;
 
 pub use error::{Error, Result};
 pub use fetcher::FETCH_MAX;
-pub use memory_tier::{BlockId, Reuse};
+pub use memory_tier::{BlockId, PagePart, Reuse};
 pub use single_flight::Flight;
 pub use tiers::{Budgets, Cache, Usage};

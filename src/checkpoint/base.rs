@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::manifest::{Manifest, PageRef};
 use super::page::{BlockIndex, Records, chunk_at};
 use super::{Error, Result};
-use crate::cache::{BlockId, Cache, Reuse};
+use crate::cache::{BlockId, Cache, PagePart, Reuse};
 use crate::crypto::Keys;
 use crate::crypto::layout;
 use crate::records::Tag;
@@ -25,8 +25,6 @@ use crate::types::{KIB, PageId};
 pub(super) const WHOLE_PAGE: u64 = 128 * KIB;
 /// The most blocks that a scan fetches in one GET: 256 KiB take hardly longer than 16.
 const SCAN_BLOCKS: usize = 16;
-/// The number under which a page's block index is cached.
-const INDEX: u64 = u64::MAX;
 
 /// What a look-up found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +58,10 @@ pub struct Miss {
     flaw: Option<String>,
 }
 
-/// A block of a page, or its block index, and the chunks that it takes.
+/// A part of a page, and the chunks that it takes.
 #[derive(Clone, Copy)]
 pub(super) struct BlockSpan {
-    block: u64,
+    which: PagePart,
     first: u64,
     end: u64,
 }
@@ -124,7 +122,8 @@ impl Base {
         let bytes = opened.index(page, pins).ok_or_else(missing)?;
         let end = page.index_offset / layout::CHUNK;
         let found = BlockIndex::find(&bytes, end, key).map_err(|e| missing().flawed(&e))?;
-        let part = BlockSpan { block: found.0 as u64, first: found.1.start, end: found.1.end };
+        let which = PagePart::Block(found.0 as u64);
+        let part = BlockSpan { which, first: found.1.start, end: found.1.end };
         let block = opened.block(page, part, pins).ok_or_else(missing)?;
         match Records::of(block).find(key).map_err(|e| missing().flawed(&e))? {
             Some(value) => Ok(Found::Value(value)),
@@ -163,7 +162,7 @@ impl Base {
 impl BlockSpan {
     pub(super) fn of(index: &BlockIndex<'_>, block: usize) -> Self {
         let chunks = index.chunks(block);
-        Self { block: block as u64, first: chunks.start, end: chunks.end }
+        Self { which: PagePart::Block(block as u64), first: chunks.start, end: chunks.end }
     }
 }
 
@@ -234,7 +233,8 @@ impl OpenBase {
 
     fn index_part(page: &PageRef) -> BlockSpan {
         let first = page.index_offset / layout::CHUNK;
-        BlockSpan { block: INDEX, first, end: layout::chunk_count(page.plain_length) }
+        let end = layout::chunk_count(page.plain_length);
+        BlockSpan { which: PagePart::BlockIndex, first, end }
     }
 
     pub(super) fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
@@ -246,7 +246,7 @@ impl OpenBase {
 
     /// A part of a page, from memory, the pins or the local disk.
     pub(super) fn block(&self, page: &PageRef, part: BlockSpan, pins: &Pins) -> Option<Bytes> {
-        let id = BlockId::Page(page.id, part.block);
+        let id = BlockId::Page(page.id, part.which);
         if let Some(block) =
             self.cache.block(&id, Reuse::Expected).or_else(|| pins.0.get(&id).cloned())
         {
@@ -271,7 +271,6 @@ impl OpenBase {
 
     /// Opens chunks of a page; `sealed` holds exactly these chunks.
     fn open(&self, page: &PageRef, sealed: &[u8], chunks: &Range<u64>) -> Result<Vec<u8>> {
-        let seal = || Error::seal(page.name());
         let range = layout::sealed_range(chunks, page.plain_length);
         if sealed.len() as u64 != range.end - range.start {
             return Err(Error::malformed(page.name(), "it is shorter than it must be"));
@@ -280,7 +279,7 @@ impl OpenBase {
         let mut plain = Vec::new();
         opener
             .and_then(|o| o.open_chunks(chunks.start, page.plain_length, sealed, &mut plain))
-            .map_err(seal())?;
+            .map_err(|error| Error::seal(page.name())(error))?;
         Ok(plain)
     }
 
@@ -302,9 +301,9 @@ impl OpenBase {
         self.open(page, &sealed, &chunks).map(Bytes::from)
     }
 
-    fn keep(&self, page: &PageRef, block: u64, bytes: &[u8], pins: &mut Pins) -> Bytes {
+    fn keep(&self, page: &PageRef, part: PagePart, bytes: &[u8], pins: &mut Pins) -> Bytes {
         // A copy: a slice would keep everything fetched with it in memory, uncounted.
-        let id = BlockId::Page(page.id, block);
+        let id = BlockId::Page(page.id, part);
         let bytes = Bytes::copy_from_slice(bytes);
         self.cache.insert_block(id, bytes.clone());
         pins.0.insert(id, bytes.clone());
@@ -314,7 +313,7 @@ impl OpenBase {
     pub(super) async fn fetch_index(&self, page: &PageRef, pins: &mut Pins) -> Result<Bytes> {
         let part = Self::index_part(page);
         let bytes = self.fetch_chunks(page, part.first..part.end).await?;
-        Ok(self.keep(page, INDEX, &bytes, pins))
+        Ok(self.keep(page, part.which, &bytes, pins))
     }
 
     pub(super) async fn fetch_blocks(
@@ -327,7 +326,7 @@ impl OpenBase {
         let bytes = self.fetch_chunks(page, first.first..last.end).await?;
         for part in parts {
             let (from, to) = (part.first - first.first, part.end - first.first);
-            self.keep(page, part.block, &bytes[chunk_at(from)..chunk_at(to)], pins);
+            self.keep(page, part.which, &bytes[chunk_at(from)..chunk_at(to)], pins);
         }
         Ok(())
     }
@@ -336,12 +335,12 @@ impl OpenBase {
         let last = Self::index_part(page);
         // The header is not fetched: the manifest has salt and commitment.
         let bytes = self.fetch_chunks(page, 0..last.end).await?;
-        let index = self.keep(page, INDEX, &bytes[chunk_at(last.first)..], pins);
+        let index = self.keep(page, last.which, &bytes[chunk_at(last.first)..], pins);
         let index = read_index(page, &index)?;
         for block in 0..index.len() {
             let part = BlockSpan::of(&index, block);
             let bytes = &bytes[chunk_at(part.first)..chunk_at(part.end)];
-            self.keep(page, part.block, bytes, pins);
+            self.keep(page, part.which, bytes, pins);
         }
         Ok(())
     }

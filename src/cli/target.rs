@@ -129,6 +129,11 @@ impl Target {
         }
     }
 
+    /// The vault that this machine knows here.
+    pub(super) fn known_vault(&self) -> Option<&KnownVault> {
+        self.known.as_ref().filter(|known| !known.id.is_empty())
+    }
+
     /// Connects to the bucket for a command that a user waits for.
     pub(super) async fn open(&self) -> CliResult<Bucket> {
         self.open_with(None, Deadlines::of(ANSWER)).await
@@ -160,6 +165,9 @@ impl Target {
         if let Some(path) = self.directory()
             && !path.is_dir()
         {
+            if let Some(known) = self.known_vault() {
+                return Err(messages::vanished(&self.describe(), &known.id));
+            }
             let text = format!(
                 "there is no directory {}; check the path of --bucket, or make a vault there: s3vault init",
                 path.display()

@@ -149,7 +149,7 @@ impl Unlocker<'_> {
 
     /// The failure, if nothing is left of a vault that this machine knows: its disk may not be mounted.
     fn has_vanished(&self, error: &vault::Error) -> Option<Failure> {
-        let known = self.target.known.as_ref().filter(|known| !known.id.is_empty())?;
+        let known = self.target.known_vault()?;
         let place = self.target.describe();
         matches!(error, vault::Error::NoVault).then(|| messages::vanished(&place, &known.id))
     }

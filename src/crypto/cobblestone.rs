@@ -211,10 +211,10 @@ impl Opener {
         sealed_chunk: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let (sealed, tag) = parted(index, last, sealed_chunk)?;
         let at = into.len();
-        into.resize(at + sealed_chunk.len().saturating_sub(TAG_BYTES), 0);
-        let opened = self.open_chunk_to(index, last, sealed_chunk, &mut into[at..]);
-        opened.inspect_err(|_| into.truncate(at))
+        into.extend_from_slice(sealed);
+        self.open_in_place(index, tag, &mut into[at..]).inspect_err(|_| into.truncate(at))
     }
 
     /// As [`Opener::open_chunk`], but writes to `place`, which must be as long as the chunk's plaintext. After an error it
@@ -226,18 +226,20 @@ impl Opener {
         sealed_chunk: &[u8],
         place: &mut [u8],
     ) -> Result<(), Error> {
-        let wrong = Error::Length { length: sealed_chunk.len() as u64 };
-        let Some((sealed, tag)) = sealed_chunk.split_last_chunk::<TAG_BYTES>() else {
-            return Err(wrong);
-        };
-        let fits = if last { sealed.len() < CHUNK_BYTES } else { sealed.len() == CHUNK_BYTES };
-        if !fits || index >= CHUNKS_MAX {
-            return Err(wrong);
-        }
+        let (sealed, tag) = parted(index, last, sealed_chunk)?;
         if place.len() != sealed.len() {
-            return Err(wrong);
+            return Err(Error::Length { length: sealed_chunk.len() as u64 });
         }
         place.copy_from_slice(sealed);
+        self.open_in_place(index, tag, place)
+    }
+
+    fn open_in_place(
+        &self,
+        index: u64,
+        tag: &[u8; TAG_BYTES],
+        place: &mut [u8],
+    ) -> Result<(), Error> {
         let opens = self.0.cipher.open(self.0.nonce(index), *tag, place);
         opens.then_some(()).ok_or(Error::Tag { index })
     }
@@ -256,7 +258,8 @@ impl Opener {
         if chunks.len() as u64 > count.saturating_sub(first) {
             return Err(Error::Length { length: sealed.len() as u64 });
         }
-        into.reserve(sealed.len());
+        // As long as it will be: whoever keeps it need not move it.
+        into.reserve_exact(sealed.len().saturating_sub(chunks.len() * TAG_BYTES));
         for (index, chunk) in (first..count).zip(chunks) {
             let last = index + 1 == count;
             let expected = layout::chunk_length(index, plain_length) + TAG;
@@ -272,6 +275,18 @@ impl Opener {
         }
         Ok(())
     }
+}
+
+/// The ciphertext and the tag of chunk `index`, if it has a length that such a chunk can have.
+fn parted(index: u64, last: bool, sealed_chunk: &[u8]) -> Result<(&[u8], &[u8; TAG_BYTES]), Error> {
+    let fits = |sealed: &[u8]| match last {
+        true => sealed.len() < CHUNK_BYTES,
+        false => sealed.len() == CHUNK_BYTES,
+    };
+    sealed_chunk
+        .split_last_chunk()
+        .filter(|(sealed, _)| fits(sealed) && index < CHUNKS_MAX)
+        .ok_or(Error::Length { length: sealed_chunk.len() as u64 })
 }
 
 impl std::fmt::Debug for Opener {

@@ -81,10 +81,19 @@ impl VaultFs {
 
     /// The file system that a request is for, and its tag. If there is none, refuses the request.
     pub(super) fn inside<R: Fails>(&self, op: &Operation, reply: R) -> Option<(Vfs, u16, R)> {
+        self.inside_or(op, reply, Errno::EROFS)
+    }
+
+    /// As `inside`; the directory of the snapshots, which lies in no file system, answers with `in_list`.
+    fn inside_or<R: Fails>(
+        &self,
+        op: &Operation,
+        reply: R,
+        in_list: Errno,
+    ) -> Option<(Vfs, u16, R)> {
         match self.place_of(op) {
             NodePlace::In(vfs, tag) => return Some((vfs, tag, reply)),
-            NodePlace::List if op.kind.ends_with("xattr") => refuse(op, reply, Errno::EOPNOTSUPP),
-            NodePlace::List => refuse(op, reply, Errno::EROFS),
+            NodePlace::List => refuse(op, reply, in_list),
             NodePlace::Gone => refuse(op, reply, Errno::ESTALE),
         }
         None
@@ -135,9 +144,6 @@ impl VaultFs {
     where
         F: Future<Output = Result<Attributes>> + Send + 'static,
     {
-        if let (NodePlace::List, "getattr") = (self.place_of(&op), op.kind) {
-            return self.list_attributes(op, reply);
-        }
         let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let (work, ttl, shown) = (work(vfs), self.ttl(), self.shown);
         self.dispatch.answer(op, reply, work, move |reply, seen| {
@@ -154,7 +160,7 @@ impl VaultFs {
     ) where
         F: Future<Output = Result<Vec<u8>>> + Send + 'static,
     {
-        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, _, reply)) = self.inside_or(&op, reply, Errno::EOPNOTSUPP) else { return };
         self.dispatch.answer(op, reply, work(vfs), move |reply, value| {
             match u32::try_from(value.len()) {
                 Ok(length) if size == 0 => reply.size(length),
@@ -216,6 +222,14 @@ impl VaultFs {
         self.dispatch.answer(op, reply, work, |reply, (attr, ttl)| {
             reply.entry(&ttl, &attr, GENERATION);
         });
+    }
+
+    /// `getattr`.
+    pub(super) fn attributes_of(&self, op: Operation, node: INodeNo, reply: ReplyAttr) {
+        if let NodePlace::List = self.place_of(&op) {
+            return self.list_attributes(op, reply);
+        }
+        self.attributes(op, reply, move |vfs| async move { vfs.attributes(ino(node)).await });
     }
 
     /// `getattr` of the directory of the snapshots.

@@ -41,8 +41,7 @@ impl Filesystem for VaultFs {
     }
 
     fn getattr(&self, request: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let op = Operation::of("getattr", request, node);
-        self.attributes(op, reply, move |vfs| async move { vfs.attributes(ino(node)).await });
+        self.attributes_of(Operation::of("getattr", request, node), node, reply);
     }
 
     fn setattr(

@@ -61,6 +61,14 @@ impl Inner {
         std::mem::swap(&mut *self.sled.lock(), &mut *other.sled.lock());
     }
 
+    /// Looks through the rows of sled (`row_filter.rs`), unless `goes_on` says no. A failure shows, and is handled, where somebody
+    /// needs the row.
+    pub(super) fn learn_rows(&self, goes_on: impl Fn() -> bool) {
+        let sled = self.sled();
+        // Not when it has changed places: whoever has it now may close it at any time.
+        drop(sled.learn_rows(|| goes_on() && Arc::ptr_eq(&self.sled(), &sled)));
+    }
+
     /// Writes the memtable to sled, in one batch with its point (J4).
     pub(super) fn drain(&self) -> Result<()> {
         self.store(false)

@@ -20,6 +20,7 @@ mod point;
 mod range_merge;
 mod rebase;
 mod replay;
+mod row_filter;
 mod sled_db;
 mod sled_delta;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::memtable::{DeltaRecord, Memtable};
+use super::row_filter::KnownRows;
 use super::sled_db::SledDb;
 use super::{Error, Point, Result};
 use crate::crypto::{self, IndexKeys, IndexSession, Keys};
@@ -29,6 +30,7 @@ const NAME_MAX: usize = INODE_PREFIX + size_of::<NameHash>();
 /// The delta of one vault on this machine.
 pub(super) struct SledDelta {
     db: SledDb,
+    known: KnownRows,
     keys: Keys,
     numbers: IndexKeys,
     session: IndexSession,
@@ -41,9 +43,11 @@ impl SledDelta {
     /// Opens the delta. An error says why it cannot be used; the caller then deletes it and makes it anew.
     pub(super) fn open(dir: &Path, keys: Keys, cached: u64) -> Result<Self> {
         let db = SledDb::open(dir, cached)?;
+        let is_new = db.guarded(|db| Ok(db.get(POINT)?))?.is_none();
+        let known = if is_new { KnownRows::none() } else { KnownRows::unknown() };
         let numbers = keys.index();
         let session = numbers.session(crypto::random());
-        Ok(Self { db, keys, numbers, session })
+        Ok(Self { db, known, keys, numbers, session })
     }
 
     /// Deletes it (J4).
@@ -54,6 +58,27 @@ impl SledDelta {
     /// The database below.
     pub(super) fn db(&self) -> &SledDb {
         &self.db
+    }
+
+    /// Looks through the names of all rows, so that look-ups need not ask sled for what it has not. Ends early once
+    /// `goes_on` says no. Blocks.
+    pub(super) fn learn_rows(&self, goes_on: impl Fn() -> bool) -> Result<()> {
+        let look = self.known.look_through();
+        for row in self.db.rows(|db| db.range(..COUNTS))? {
+            if !goes_on() {
+                return Ok(());
+            }
+            let (name, _) = row?;
+            ways_to(&name).for_each(|way| look.add(way));
+        }
+        look.ended();
+        Ok(())
+    }
+
+    /// Whether a look-up of this key asks sled.
+    #[cfg(test)]
+    pub(super) fn may_have(&self, key: &[u8]) -> bool {
+        self.known.may_have(&self.name(key).unwrap())
     }
 
     /// Overwrites a record with these bytes.
@@ -86,6 +111,9 @@ impl SledDelta {
     /// The last change of a record since the base, if sled has it.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<DeltaRecord>> {
         let name = self.name(key)?;
+        if !self.known.may_have(&name) {
+            return Ok(None);
+        }
         let Some(sealed) = self.db.guarded(|db| Ok(db.get(&name)?))? else { return Ok(None) };
         self.row(&name, &sealed).map(|(_, record)| Some(record))
     }
@@ -104,7 +132,9 @@ impl SledDelta {
         let is_of_one =
             has_inode(from) && from.get(..Key::INODE_PREFIX) == to.get(..Key::INODE_PREFIX);
         let end = is_of_one.then(|| [&prefix, &to[Key::INODE_PREFIX..]].concat());
-        let rows = self.db.rows(|db| db.range(start..))?.take_while(move |row| match row {
+        let may_be_some = !has_inode(from) || self.known.may_have(&prefix);
+        let rows = may_be_some.then(|| self.db.rows(|db| db.range(start..))).transpose()?;
+        let rows = rows.into_iter().flatten().take_while(move |row| match row {
             Ok((name, _)) => {
                 name.starts_with(&prefix) && end.as_ref().is_none_or(|end| **name < **end)
             }
@@ -132,8 +162,10 @@ impl SledDelta {
         point: &Point,
     ) -> Result<()> {
         let mut batch = sled::Batch::default();
+        let adding = self.known.adding();
         for (key, record) in memtable.iter() {
             let name = self.name(key)?;
+            ways_to(&name).for_each(|way| adding.add(way));
             let sealed = self.seal(&name, &plain_row(key, record));
             batch.insert(name, sealed);
         }
@@ -144,13 +176,16 @@ impl SledDelta {
             batch.insert(name, sealed);
         }
         batch.insert(POINT, self.seal(POINT, &encode_value(point)));
-        self.db.apply(batch)
+        let applied = self.db.apply(batch);
+        drop(adding);
+        applied
     }
 
     /// Drops the rows that a base covers: those last changed at or before `count` (J9), and the counts of commits
     /// below it. Rows that change meanwhile stay. When the disk has no room, it stops early and the rest stays too.
     pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
         let mut dropped = 0;
+        let look = self.known.look_through();
         for (n, row) in self.db.rows(|db| db.range(..COUNTS))?.enumerate() {
             if n % ROOM_EVERY == 0 {
                 if self.db.take_room(0).is_err() {
@@ -165,8 +200,11 @@ impl SledDelta {
                     Ok(db.compare_and_swap(&name, Some(&sealed), None::<&[u8]>)?)
                 })?;
                 dropped += usize::from(swap.is_ok());
+            } else {
+                ways_to(&name).for_each(|way| look.add(way));
             }
         }
+        look.ended();
         let mut end = COUNTS.to_vec();
         end.extend_from_slice(&base.0.to_be_bytes());
         for row in self.db.rows(|db| db.range(COUNTS..end.as_slice()))? {
@@ -210,6 +248,12 @@ impl SledDelta {
 
 fn bad(what: &str) -> Error {
     Error::Damaged(format!("{what} in it does not open"))
+}
+
+/// What a look-up or a scan may ask for to come to a row: its name, and the start that the rows of one inode share.
+fn ways_to(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let shared = name.get(..INODE_PREFIX).filter(|shared| has_inode(name) && *shared != name);
+    [name].into_iter().chain(shared)
 }
 
 /// Whether keys of this key's table begin with an inode number.

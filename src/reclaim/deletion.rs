@@ -20,8 +20,6 @@ const BATCH: usize = 10_000;
 const AT_ONCE: usize = 1000;
 /// How long the receipt may take while nothing gets to the bucket.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// In the background, deletion takes one part in this many of the time.
-const SHARE: u32 = 10;
 /// How long a background deletion waits for uploads to end before each request, at most.
 const GIVES_WAY: Duration = Duration::from_secs(600);
 
@@ -101,7 +99,7 @@ impl Reclaimer {
                 os::reached(PipelineStep::Deleted);
                 some.iter().for_each(|(_, bytes)| went(*bytes));
                 if pace == Pace::Background {
-                    let rest = sleep(began.elapsed() * (SHARE - 1));
+                    let rest = sleep(pace.rest_after(began.elapsed()));
                     let _ = self.runs.unless_wanted(pace, rest).await;
                 }
             }

@@ -1,6 +1,13 @@
 //! One run at a time; a run that nobody waits for gives way to one that somebody waits for.
 
+use std::time::Duration;
+
 use tokio::sync::{Mutex, MutexGuard, watch};
+
+/// Work that nobody waits for takes one part in this many of the time.
+const SHARE: u32 = 10;
+/// The longest rest between two of its steps: a slow step does not put off the next one for hours.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// The speed of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +16,16 @@ pub enum Pace {
     Full,
     /// Nobody waits for it: it takes a tenth of the time, behind all uploads, and ends when somebody waits for a run.
     Background,
+}
+
+impl Pace {
+    /// How long to rest after a step that took `worked`.
+    pub fn rest_after(self, worked: Duration) -> Duration {
+        match self {
+            Self::Full => Duration::ZERO,
+            Self::Background => worked.saturating_mul(SHARE - 1).min(LONGEST_REST),
+        }
+    }
 }
 
 /// The run under way, and how many callers wait for one.

@@ -15,6 +15,8 @@ pub struct ParseIdError {
     pub digits: usize,
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 macro_rules! bytes_type {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -24,7 +26,7 @@ macro_rules! bytes_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+                write_hex(&self.0, f)
             }
         }
 
@@ -78,6 +80,15 @@ macro_rules! number_type {
             }
         }
     };
+}
+
+/// Writes the bytes of an id, at most 32, in one piece: each request names its object.
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    f.write_str(str::from_utf8(&text[..2 * bytes.len()]).map_err(|_| fmt::Error)?)
 }
 
 fn parse_hex(text: &str, into: &mut [u8]) -> Result<(), ParseIdError> {

@@ -20,6 +20,7 @@ use super::{Error, Result};
 use crate::checkpoint::{Base, OlderPacksOf, older_packs, older_parts};
 use crate::crypto::EpochEnd;
 use crate::os::{self, PipelineStep};
+use crate::reclaim::Pace;
 use crate::records::HISTORY_RUN;
 use crate::store::Lister;
 use crate::types::{CommitNo, EXTENT_MAX, Extent, InodeNo, KeyEpoch, RenewalStatus, with_causes};
@@ -36,8 +37,6 @@ const VAIN: u32 = 4;
 const LOOK: Duration = Duration::from_hours(1);
 /// How often to look whether there is room again.
 const ROOM: Duration = Duration::from_millis(200);
-/// In the background, it takes one part in this many of the time.
-const SHARE: u32 = 10;
 
 /// Seals anew what older key epochs sealed.
 pub(super) struct Renewing {
@@ -278,7 +277,7 @@ impl Renewing {
             told.done_bytes += bytes;
             told.left_bytes = told.left_bytes.saturating_sub(bytes);
         }
-        self.rest((began.elapsed() * (SHARE - 1)).min(Duration::from_secs(60))).await;
+        self.rest(Pace::Background.rest_after(began.elapsed())).await;
         Ok(bytes)
     }
 

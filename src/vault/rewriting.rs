@@ -4,7 +4,6 @@
 //! of (copies that share extents, packs that were mended after a crash) stays where it is, and so does the pack.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -19,8 +18,6 @@ use crate::vfs::Vfs;
 
 /// How many packs that were gone through are remembered, so that this is not done again and again.
 const DONE: usize = 65_536;
-/// In the background, it takes one part in this many of the time.
-const SHARE: u32 = 10;
 
 /// What was done for a pack.
 struct Emptied {
@@ -91,8 +88,8 @@ impl Rewriting {
                 break;
             }
             if pace == Pace::Background {
-                let rest = (began.elapsed() * (SHARE - 1)).min(Duration::from_secs(60));
-                let _ = runs.unless_wanted(pace, sleep(rest)).await;
+                let rest = sleep(pace.rest_after(began.elapsed()));
+                let _ = runs.unless_wanted(pace, rest).await;
             }
         }
         (moved, outcome)

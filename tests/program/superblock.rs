@@ -100,11 +100,15 @@ fn a_known_vault_whose_place_is_empty_is_not_replaced_unasked() {
     fs::rename(home.path("bucket"), home.path("away")).unwrap();
     // The directory below a disk that is not mounted may be missing, or empty. Nothing is made in it.
     home.type_in(&format!("init --bucket {url}")).exits(17).says("is its disk mounted");
+    let is_refused = || {
+        for command in ["mount vault", "mount vault --read-only", "check", "key list", "ls"] {
+            home.type_in(command).exits(17).says("is its disk mounted");
+        }
+    };
+    is_refused();
     assert!(!home.path("bucket").exists());
     fs::create_dir(home.path("bucket")).unwrap();
-    for command in ["mount vault", "mount vault --read-only", "check", "key list", "ls"] {
-        home.type_in(command).exits(17).says("is its disk mounted");
-    }
+    is_refused();
     home.type_in(&format!("init --bucket {url}")).exits(17).says("init --forget");
     // But for the directory of unfinished puts, which every look at a store makes.
     let left = fs::read_dir(home.path("bucket")).unwrap().map(|entry| entry.unwrap().file_name());

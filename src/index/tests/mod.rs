@@ -54,6 +54,7 @@ impl Index {
     }
 }
 
+mod known_rows;
 mod range;
 mod rebase;
 mod trouble;

@@ -191,6 +191,9 @@ async fn j4_a_change_that_the_index_cannot_take_is_not_journaled() {
             draft.put_inode(InodeNo(2), &Inode::default());
             Ok::<_, Error>(())
         };
+        // Sled has the row, so it is asked.
+        world.index().change(put).await.unwrap();
+        world.index().drain().unwrap();
         world.index().fail(panics);
         let (before, journaled) = (world.index().point(), world.journal.appended());
         let error = world.index().change(put).await.unwrap_err();
