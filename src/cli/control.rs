@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 use super::daemon::spec::Credentials;
@@ -39,6 +39,9 @@ const REPLY_MAX: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Concurrent clients; more wait in the socket's backlog.
 const CLIENTS: usize = 16;
+/// How many more may wait for something that takes long (an upload, a scan), and so do not count as clients. Beyond these they
+/// do.
+const WAITING: usize = 256;
 /// Replies that may be queued for a client; progress is dropped while they are.
 const REPLIES: usize = 4;
 /// How long a client waits for the daemon's next reply. Methods of [`ControlHandler`] that may take longer send
@@ -218,22 +221,37 @@ fn short(dir: &std::fs::File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }
 
-/// Limits the clients that are served at once.
+/// Limits the clients that are served at once. Those whose request takes long leave their place to others: a daemon always
+/// answers how it is.
 #[derive(Clone)]
-pub(super) struct Clients(Arc<Semaphore>);
+pub(super) struct Clients {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
 
 impl Default for Clients {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(CLIENTS)))
+        Self {
+            places: Arc::new(Semaphore::new(CLIENTS)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+        }
     }
 }
 
 impl Clients {
     /// Returns when all of them have their last reply. No new client is served after that.
     pub(super) async fn served(&self) {
-        if let Ok(all) = self.0.acquire_many(u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await {
-            all.forget();
+        // In this order: a client that leaves its place takes the other one first.
+        for (semaphore, all) in [(&self.places, CLIENTS), (&self.waiting, WAITING)] {
+            if let Ok(all) = semaphore.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await {
+                all.forget();
+            }
         }
+    }
+
+    /// Gives a place back for one among those that wait, if there is one.
+    fn waits(&self, place: OwnedSemaphorePermit) -> OwnedSemaphorePermit {
+        self.waiting.clone().try_acquire_owned().unwrap_or(place)
     }
 }
 
@@ -252,15 +270,14 @@ async fn accept(listener: &UnixListener, handler: &Arc<dyn ControlHandler>, clie
         match listener.accept().await {
             Ok((stream, _)) => {
                 // The semaphore is never closed.
-                let Ok(place) = clients.0.clone().acquire_owned().await else { return };
-                let handler = handler.clone();
+                let Ok(place) = clients.places.clone().acquire_owned().await else { return };
+                let (handler, clients) = (handler.clone(), clients.clone());
                 tokio::spawn(async move {
                     // A panic closes the stream, which tells the client.
-                    let served = os::watched("serving a client", converse(stream, handler)).await;
-                    if let Ok(Err(error)) = served {
+                    let served = converse(stream, handler, (&clients, place));
+                    if let Ok(Err(error)) = os::watched("serving a client", served).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -271,7 +288,11 @@ async fn accept(listener: &UnixListener, handler: &Arc<dyn ControlHandler>, clie
     }
 }
 
-async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> io::Result<()> {
+async fn converse(
+    mut stream: UnixStream,
+    handler: Arc<dyn ControlHandler>,
+    (clients, place): (&Clients, OwnedSemaphorePermit),
+) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (own, _) = os::effective_ids();
     if peer != own && peer != 0 {
@@ -301,6 +322,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     if let ControlRequest::Files { umask } = request {
         return begin_files(stream, handler, umask).await;
     }
+    let _place = clients.waits(place);
     let (progress, mut replies) = mpsc::channel(REPLIES);
     // In a task of its own, so that the request goes on if the client goes away.
     tokio::spawn(async move {

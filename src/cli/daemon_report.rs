@@ -240,6 +240,11 @@ impl DaemonReport {
         let server = self.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
         line("bucket", format!("{}{server}", self.bucket));
         line("vault", self.vault.clone());
+        if self.state == State::Silent {
+            line("on its way", "not known; what was closed is safe on this disk".to_owned());
+            line("daemon", format!("process {}, log {}", self.pid, self.log));
+            return lines.join("\n");
+        }
         if let Some(service) = &self.service {
             let requests = service.requests;
             let text =
@@ -402,6 +407,14 @@ mod tests {
             describe_progress(&progress),
             "3.0 MiB in 1 pack and 2 changes not in the bucket yet; the last attempt failed: no route"
         );
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_not_said_to_be_done() {
+        let silent = DaemonReport { state: State::Silent, pid: 7, ..DaemonReport::default() };
+        let text = silent.describe();
+        assert!(text.contains("does not answer") && text.contains("process 7"), "{text}");
+        assert!(text.contains("not known") && !text.contains("in the bucket"), "{text}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub use transfer::{OnTree, TreeStep};
 
 pub use crate::vfs::{Attributes, Error as VfsError, ErrorKind, TreeEntry, TreeWalk};
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::types::InodeNo;
 use crate::vfs::{Caller, DirEntry, RenameMode, Vfs};
 
@@ -132,14 +134,35 @@ impl Files {
         }
     }
 
-    /// Gives a file another name.
+    /// Gives a file another name, in place of what has it, unless that is a directory.
     pub async fn link(&self, file: &Found, to: &Place) -> Result<()> {
-        if file.attributes.kind() == libc::S_IFDIR {
+        let (ino, (parent, name)) = (file.attributes.ino, to.names()?);
+        if file.attributes.kind() == libc::S_IFDIR || to.is_directory() {
             return Err(VfsError::IsDirectory.into());
         }
-        let (parent, name) = to.names()?;
-        drop(self.vfs.link(file.attributes.ino, parent, name).await?);
-        Ok(())
+        match self.vfs.link(ino, parent, name).await {
+            Err(VfsError::Exists) => {}
+            done => return Ok(done.map(drop)?),
+        }
+        // What has the name keeps it until the file has it. A crash in between leaves the third name.
+        let aside = self.link_aside(ino, parent).await?;
+        let moved = self.vfs.rename((parent, &aside), (parent, name), RenameMode::Replace).await;
+        // It is still there after a failure, and where the name was the file's already.
+        drop(self.vfs.unlink(parent, &aside).await);
+        Ok(moved?)
+    }
+
+    /// Gives a file a name in a directory that nothing else has; returns it.
+    async fn link_aside(&self, ino: InodeNo, parent: InodeNo) -> Result<Vec<u8>> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NEXT.fetch_add(1, Relaxed);
+            let aside = format!(".s3vault-link-{}-{number}", ino.0).into_bytes();
+            match self.vfs.link(ino, parent, &aside).await {
+                Err(VfsError::Exists) => {}
+                done => return Ok(done.map(|_| aside)?),
+            }
+        }
     }
 }
 

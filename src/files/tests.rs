@@ -133,6 +133,30 @@ async fn a_tree_is_copied_with_all_that_it_has_and_removed_whole() {
 }
 
 #[tokio::test]
+async fn another_name_takes_the_place_of_what_had_it_and_nothing_is_left_over() {
+    let world = World::new().await;
+    let files = files(&world);
+    put(&files, "a", b"a").await;
+    put(&files, "b", b"b").await;
+    files.make_directory(b"d", false).await.unwrap();
+    let a = files.find(b"a", false).await.unwrap();
+    for name in ["b", "b", "a", "new"] {
+        let place = files.place(name.as_bytes()).await.unwrap();
+        files.link(&a, &place).await.unwrap();
+        assert_eq!(content(&files, name).await.unwrap(), b"a");
+    }
+    let place = files.place(b"d").await.unwrap();
+    let refused = files.link(&a, &place).await;
+    assert!(matches!(refused, Err(Error::Vfs(VfsError::IsDirectory))));
+    let root = files.directory(b"").await.unwrap();
+    let (page, _) = files.list(root, 0).await.unwrap().unwrap();
+    let mut names: Vec<_> = page.into_iter().map(|found| found.name).collect();
+    names.sort();
+    assert_eq!(names, [&b"a"[..], b"b", b"d", b"new"]);
+    assert_eq!(files.find(b"a", false).await.unwrap().attributes.nlink, 3);
+}
+
+#[tokio::test]
 async fn a_file_is_seen_when_it_is_whole_and_holes_are_left_out() {
     let world = World::new().await;
     let files = files(&world);

@@ -53,6 +53,12 @@ struct ProblemBody<'a> {
 }
 
 impl HttpProblem {
+    /// The same problem, met after a part of the request had been done already: `done` says which.
+    #[must_use]
+    pub fn after(self, done: &str) -> Self {
+        Self { message: format!("{done} Then: {}", self.message), ..self }
+    }
+
     /// Any error; `code` is a word of the API, `message` says what happened and what to do.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }

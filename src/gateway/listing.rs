@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -151,8 +151,15 @@ pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     uri: Uri,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<StatusCode> {
     Query::parse(query.as_deref(), &[])?;
+    let conditions = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+    if conditions.iter().any(|name| headers.contains_key(name)) {
+        return Err(HttpProblem::bad_request(
+            "This service supports no conditions on DELETE (WebDAV, under /dav/, does). Nothing was changed.",
+        ));
+    }
     remove(&gateway, &S3Key::of_request(&uri)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -27,8 +27,8 @@ const PREFIX: &str = "s3vault_";
 pub(super) const NAME_MAX: usize = 64;
 /// The most tokens: each request compares with all of them.
 pub(super) const TOKENS_MAX: usize = 1000;
-/// The most bytes of the file.
-const FILE_MAX: u64 = 256 << 10;
+/// The most bytes of the file. What is longer is refused, since a part of it would say something else.
+const FILE_MAX: u64 = 1 << 20;
 /// The first lines of the file.
 const HEADER: &str = "# Who may use `s3vault serve`: SHA-256 of the token, access, made at, name, until=, only=.\n\
                       # Written by `s3vault serve token`; a line that is taken out is refused at once.\n";
@@ -112,6 +112,9 @@ pub enum TokenError {
     /// There are as many as allowed already.
     #[error("there are {TOKENS_MAX} tokens; remove some first")]
     Many,
+    /// With it, the file would be longer than [`FILE_MAX`].
+    #[error("the tokens with their --only would take more than 1 MiB; remove some first")]
+    Long,
 }
 
 /// A token in the clear: it is shown once, and wiped when dropped.
@@ -186,6 +189,10 @@ impl Tokens {
         }
         let hash = crypto::sha256(secret.as_bytes());
         self.0.push(Token { name: name.to_owned(), access, created, limits, hash });
+        if self.text().len() as u64 > FILE_MAX {
+            self.0.pop();
+            return Err(TokenError::Long);
+        }
         Ok(TokenSecret(secret))
     }
 
@@ -284,7 +291,10 @@ impl TokenFile {
             return Ok(tokens.clone());
         }
         let mut text = String::new();
-        std::fs::File::open(&self.path)?.take(FILE_MAX).read_to_string(&mut text)?;
+        std::fs::File::open(&self.path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > FILE_MAX {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
         let tokens = Arc::new(Tokens::parse(&text).map_err(io::Error::other)?);
         *last = Some((stamp, tokens.clone()));
         Ok(tokens)
@@ -315,6 +325,26 @@ mod tests {
             let limits = TokenLimits { only: Some(only), ..ALWAYS };
             assert_eq!(tokens.add("none", Access::Read, limits).unwrap_err(), TokenError::Scope);
         }
+    }
+
+    #[test]
+    fn a_file_too_long_to_be_read_whole_is_not_read_in_part() {
+        let mut tokens = Tokens::default();
+        let path = "d/".repeat(1500) + "last";
+        let only = TokenLimits { lasts: None, only: Some(path.as_bytes()) };
+        let refused = (0..TOKENS_MAX)
+            .find_map(|n| tokens.add(&format!("token-{n}"), Access::Read, only).err());
+        assert_eq!(refused.unwrap(), TokenError::Long);
+        let kept = tokens.text();
+        assert!(kept.len() as u64 <= FILE_MAX);
+        let dir = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(dir.path().join("tokens"));
+        std::fs::write(dir.path().join("tokens"), &kept).unwrap();
+        assert_eq!(*file.now().unwrap(), tokens);
+        // A line that a person added.
+        let line = kept.lines().last().unwrap().replace("token-", "other-");
+        std::fs::write(dir.path().join("tokens"), format!("{kept}{line}\n")).unwrap();
+        assert_eq!(file.now().unwrap_err().kind(), ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -87,9 +87,21 @@ pub(super) async fn take(
     }
     let mut kept = Vec::new();
     for (file, key) in whole {
-        kept.push(file.keep(key, OnConflict::Number).await?);
+        let named = file.keep(key, OnConflict::Number).await;
+        kept.push(named.map_err(|problem| half_done(problem, &kept))?);
     }
     Ok(kept)
+}
+
+/// What is told when the file after these could not be kept: who sends all again would have these twice.
+fn half_done(problem: HttpProblem, kept: &[Kept]) -> HttpProblem {
+    if kept.is_empty() {
+        return problem;
+    }
+    let shown = |kept: &Kept| String::from_utf8_lossy(&kept.key.bytes()).into_owned();
+    let names: Vec<_> = kept.iter().map(shown).collect();
+    problem
+        .after(&format!("Kept, and there now: {}. Send only the others again.", names.join(", ")))
 }
 
 /// Browsers and curl escape these three characters in a file name, and no others (HTML, "multipart/form-data").

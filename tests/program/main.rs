@@ -27,6 +27,7 @@ mod limits;
 mod looking_back;
 mod machine;
 mod network;
+mod nothing_replaced;
 mod old_states;
 mod page;
 mod panics;

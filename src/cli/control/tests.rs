@@ -11,6 +11,8 @@ use crate::cli::daemon::spec::Hidden;
 struct FakeDaemon {
     heard: Mutex<Vec<&'static str>>,
     is_broken: AtomicBool,
+    /// The store does not answer: whoever waits for it waits.
+    is_slow: AtomicBool,
 }
 
 #[async_trait]
@@ -23,6 +25,9 @@ impl ControlHandler for FakeDaemon {
         for unsent_bytes in [2, 1] {
             let step = Progress { unsent_bytes, ..Progress::default() };
             progress.send(ControlReply::Progress(step)).await.unwrap();
+        }
+        if self.is_slow.load(Relaxed) {
+            std::future::pending::<()>().await;
         }
         self.heard.lock().push("sync");
         Ok(())
@@ -139,6 +144,19 @@ fn a_panic_over_one_request_is_said_to_its_client_and_the_next_one_is_served() {
     daemon.is_broken.store(false, Relaxed);
     assert!(matches!(replies(&dir, ControlRequest::Status)[..], [ControlReply::Status(_)]));
     assert!(os::panics().iter().any(|line| line.starts_with("what a client asked for")));
+}
+
+#[test]
+fn clients_that_wait_for_the_store_keep_nobody_else_from_being_heard() {
+    let (_base, dir, daemon, _runtime) = played();
+    daemon.is_slow.store(true, Relaxed);
+    let mut waiting: Vec<_> = (0..2 * CLIENTS)
+        .map(|_| Client::ask(&dir, &ControlRequest::Sync, SILENCE).unwrap())
+        .collect();
+    for client in &mut waiting {
+        assert!(matches!(client.next().unwrap(), ControlReply::Progress(_)), "it is heard");
+    }
+    assert!(matches!(replies(&dir, ControlRequest::Status)[..], [ControlReply::Status(_)]));
 }
 
 #[test]

@@ -183,7 +183,7 @@ pub(crate) enum FilesRequest {
         /// Also makes missing parents, and accepts an existing directory.
         parents: bool,
     },
-    /// Gives a file another name.
+    /// Gives a file another name, in place of what has it, unless that is a directory.
     Link {
         #[serde(with = "path_text")]
         from: PathBuf,

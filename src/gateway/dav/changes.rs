@@ -109,13 +109,16 @@ impl DavService {
     pub(super) async fn delete(&self, request: &DavRequest) -> DavResult {
         let path = &request.path;
         let found = self.gateway.resource(path).await?;
+        let _changing = self.locks.changes(path.names());
         self.unlocked_name(request, path)?;
         self.unlocked(request, path.names(), true)?;
         self.conditions_hold(request, Some(&found)).await?;
         let place = self.place(path).await?;
         let mut failures = Failures::new(path);
         self.files.remove(&place, true, &mut |step| failures.note(&step)).await?;
-        self.locks.gone(path.names());
+        if failures.count == 0 {
+            self.locks.gone(path.names());
+        }
         Ok(failures.answer(StatusCode::NO_CONTENT))
     }
 

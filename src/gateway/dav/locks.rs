@@ -1,5 +1,6 @@
 //! WebDAV locks (RFC 4918, section 6): kept in memory, by path, each for a limited time. They bind WebDAV clients only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -61,9 +62,27 @@ pub(super) enum LockRefusal {
     NotHolder,
 }
 
-/// All locks.
+/// All locks, and the places that requests are changing.
 #[derive(Debug, Default)]
-pub(super) struct LockTable(Mutex<Vec<DavLock>>);
+pub(super) struct LockTable {
+    locks: Mutex<Vec<DavLock>>,
+    /// With everything below them. Taken after `locks`.
+    changing: Mutex<Vec<Arc<Names>>>,
+}
+
+/// A place that a request is changing: until this is dropped, nobody gets a lock there. So a change that takes long goes by the
+/// locks that there were when it began.
+#[derive(Debug)]
+pub(super) struct ChangingPlace<'a> {
+    table: &'a LockTable,
+    root: Arc<Names>,
+}
+
+impl Drop for ChangingPlace<'_> {
+    fn drop(&mut self) {
+        self.table.changing.lock().retain(|root| !Arc::ptr_eq(root, &self.root));
+    }
+}
 
 impl DavLock {
     /// How long the lock still lasts.
@@ -78,7 +97,7 @@ impl DavLock {
 
 impl LockTable {
     fn living(&self) -> parking_lot::MutexGuard<'_, Vec<DavLock>> {
-        let mut locks = self.0.lock();
+        let mut locks = self.locks.lock();
         let now = Instant::now();
         locks.retain(|lock| lock.until > now);
         locks
@@ -95,6 +114,14 @@ impl LockTable {
         if let Some(lock) = in_the_way {
             return Err(LockRefusal::Locked(lock.root.clone()));
         }
+        let changing = self.changing.lock();
+        let meets = |place: &&Arc<Names>| {
+            root.starts_with(place) || root == ***place || is_deep && place.starts_with(&root)
+        };
+        if let Some(place) = changing.iter().find(meets) {
+            return Err(LockRefusal::Locked(place.to_vec()));
+        }
+        drop(changing);
         let own = locks.iter().filter(|lock| lock.holder == holder).count();
         // Where nobody needs a token, all clients are one holder.
         let most = if holder.is_some() { LOCKS_OF_ONE } else { LOCKS_MAX };
@@ -105,6 +132,15 @@ impl LockTable {
         let lock = DavLock { token: uuid(), root, is_exclusive, is_deep, owner, holder, until };
         locks.push(lock.clone());
         Ok(lock)
+    }
+
+    /// Begins to change a place and everything below it. What is locked there is checked afterwards: until the end nothing
+    /// more is.
+    pub(super) fn changes(&self, path: &[Vec<u8>]) -> ChangingPlace<'_> {
+        let _no_lock_is_made = self.locks.lock();
+        let root = Arc::new(path.to_vec());
+        self.changing.lock().push(root.clone());
+        ChangingPlace { table: self, root }
     }
 
     /// Extends a lock: the first that covers the path and that its holder names.
@@ -179,6 +215,11 @@ impl LockTable {
     pub(super) fn gone(&self, path: &[Vec<u8>]) {
         self.living().retain(|lock| !lock.root.starts_with(path));
     }
+
+    /// Drops the locks of what was below a path, which was replaced. Its own stay: they are the new one's.
+    pub(super) fn gone_below(&self, path: &[Vec<u8>]) {
+        self.living().retain(|lock| lock.root == path || !lock.root.starts_with(path));
+    }
 }
 
 /// A random lock token (RFC 9562, version 4).
@@ -239,6 +280,27 @@ mod tests {
         assert!(check("s/x", false, &one, ANNA) && !check("s/x", false, &one, BERT));
         table.gone(&names("s"));
         assert!(check("s/x", false, &[], BERT));
+    }
+
+    #[test]
+    fn nobody_gets_a_lock_where_a_request_changes_something() {
+        let table = LockTable::default();
+        let shallow = |path| LockWish { is_deep: false, ..wish(path, ANNA) };
+        let changing = table.changes(&names("a/b"));
+        let other = table.changes(&names("a/b"));
+        for path in ["a/b", "a/b/c"] {
+            assert_eq!(table.lock(shallow(path)), Err(LockRefusal::Locked(names("a/b"))), "{path}");
+        }
+        assert!(table.lock(wish("a", ANNA)).is_err());
+        assert!(table.lock(shallow("a")).is_ok() && table.lock(wish("a/bc", ANNA)).is_ok());
+        drop(changing);
+        assert!(table.lock(shallow("a/b")).is_err(), "the other one goes on");
+        drop(other);
+        assert!(table.lock(shallow("a/b")).is_ok());
+        assert!(table.lock(shallow("a/b/c")).is_ok());
+        table.gone_below(&names("a/b"));
+        assert!(table.check(&names("a/b/c"), false, &[], BERT).is_ok());
+        assert!(table.check(&names("a/b"), false, &[], BERT).is_err());
     }
 
     #[tokio::test(start_paused = true)]

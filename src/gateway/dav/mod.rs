@@ -83,7 +83,7 @@ async fn handle(
         "COPY" => service.copy(&request).await,
         "MOVE" => service.rename(&request).await,
         "LOCK" => service.lock(&request, body).await,
-        "UNLOCK" => service.unlock(&request).await,
+        "UNLOCK" => service.unlock(&request),
         _ => Err(DavError::not_allowed("This method is not known here.")),
     }
 }

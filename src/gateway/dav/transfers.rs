@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use super::changes::all_or_nothing;
 use super::conditions::failed;
 use super::error::{DavError, DavResult};
+use super::locks::ChangingPlace;
 use super::path::DavPath;
 use super::service::{DavRequest, DavService, Depth};
 use crate::files::{Found, Place, dress};
@@ -15,9 +16,12 @@ use crate::gateway::HttpProblem;
 use crate::vfs::{Error, RenameMode};
 
 /// What is to be copied or moved, and where to.
-struct Transfer {
+struct Transfer<'a> {
     from: Place,
     to: Place,
+    target: DavPath,
+    /// What is changed by it.
+    _changing: Vec<ChangingPlace<'a>>,
 }
 
 impl DavService {
@@ -64,6 +68,7 @@ impl DavService {
         let mode = if is_new { RenameMode::NoReplace } else { RenameMode::Exchange };
         let put = vfs.rename((aside, name), (parent, name), mode).await;
         put.map_err(HttpProblem::from)?;
+        self.locks.gone_below(transfer.target.names());
         workshop.end().await;
         Ok(done(is_new))
     }
@@ -73,7 +78,7 @@ impl DavService {
             return Err(DavError::bad_request("A move's Depth is infinity."));
         }
         let transfer = self.transfer(request, true).await?;
-        let Transfer { from, to } = &transfer;
+        let Transfer { from, to, .. } = &transfer;
         let vfs = self.files.vfs();
         let (source, place) = (from.names()?, to.names()?);
         let is_new = to.there.is_none();
@@ -94,11 +99,12 @@ impl DavService {
             workshop.end().await;
         }
         self.locks.gone(request.path.names());
+        self.locks.gone_below(transfer.target.names());
         Ok(done(is_new))
     }
 
     /// What both methods share: finds the source and the target, and checks that the transfer is allowed.
-    async fn transfer(&self, request: &DavRequest, moves: bool) -> Result<Transfer, DavError> {
+    async fn transfer(&self, request: &DavRequest, moves: bool) -> Result<Transfer<'_>, DavError> {
         let path = &request.path;
         let target = DavPath::of_destination(&request.uri, &request.headers);
         let Some(target) = target.transpose()? else {
@@ -119,7 +125,9 @@ impl DavService {
         if there.is_some() && !overwrites {
             return Err(failed().into());
         }
+        let mut changing = vec![self.locks.changes(to)];
         if moves {
+            changing.push(self.locks.changes(from));
             self.unlocked_name(request, path)?;
             self.unlocked(request, from, true)?;
         }
@@ -129,7 +137,7 @@ impl DavService {
         self.unlocked(request, to, true)?;
         self.conditions_hold(request, Some(&found)).await?;
         let (from, to) = (self.place(path).await?, self.place(&target).await?);
-        Ok(Transfer { from, to })
+        Ok(Transfer { from, to, target, _changing: changing })
     }
 }
 

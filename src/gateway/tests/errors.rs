@@ -63,6 +63,12 @@ async fn requests_that_make_no_sense_are_told_so() {
     ] {
         service.ask("PUT", "/files/f", &[(name, value)], "no".into()).await.is(status);
     }
+    service.put("/files/stays", "x").await.is(201);
+    for name in ["if-match", "if-none-match", "if-unmodified-since"] {
+        let answer = service.ask("DELETE", "/files/stays", &[(name, "\"x\"")], Body::empty()).await;
+        answer.is_error(400, "bad_request");
+    }
+    service.ask("DELETE", "/files/stays", &[], Body::empty()).await.is(204);
     let plain = [("content-type", "text/plain")];
     service.ask("POST", "/upload/", &plain, "no".into()).await.is_error(400, "bad_request");
     let typed = [("content-type", BOUNDARY)];

@@ -290,6 +290,24 @@ async fn a_lock_keeps_out_who_does_not_name_it() {
     service.dav("UNLOCK", "/dav/f", &[("lock-token", &token)]).await.is(204);
     service.ask("PUT", "/dav/f", &with, "no".into()).await.is(412);
     assert_eq!(service.dav("GET", "/dav/f", &[]).await.body, b"yes");
+    // What was locked may go without WebDAV; whoever holds the lock can end it.
+    service.dav_put("/dav/gone", "x").await.is(201);
+    let token = service.lock("/dav/gone").await;
+    service.dav("DELETE", "/files/gone", &[]).await.is(204);
+    service.dav_put("/dav/gone", "no").await.is(423);
+    service.dav("UNLOCK", "/dav/gone", &[("lock-token", &token)]).await.is(204);
+    service.dav_put("/dav/gone", "yes").await.is(201);
+    // A tree that is replaced takes the locks within along.
+    for name in ["/dav/t", "/dav/t/sub", "/dav/u"] {
+        service.dav("MKCOL", name, &[]).await.is(201);
+    }
+    let inner = format!("</dav/t/sub/> ({})", service.lock("/dav/t/sub").await);
+    service.moved("COPY", "/dav/u", "/dav/t", &[]).await.is(423);
+    service.moved("COPY", "/dav/u", "/dav/t", &[("if", &inner)]).await.is(204);
+    service.dav("MKCOL", "/dav/t/sub", &[]).await.is(201);
+    for name in ["/dav/t", "/dav/u"] {
+        service.dav("DELETE", name, &[]).await.is(204);
+    }
     // A lock on a free name makes an empty file. A lock on a directory covers the names created and removed in it.
     let made = service.ask("LOCK", "/dav/new", &[], LOCKINFO.into()).await.is(201);
     assert_eq!(service.dav("GET", "/dav/new", &[]).await.is(200).body, b"");

@@ -97,9 +97,14 @@ fn by_status(
     let (object, cause) = (object.to_owned(), said(words));
     match (status, code.unwrap_or_default()) {
         (_, "NoSuchBucket") => Error::NoBucket { bucket: bucket.to_owned(), cause },
-        (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage") => {
-            Error::Full { object, cause }
-        }
+        (507, _)
+        | (
+            _,
+            "QuotaExceeded"
+            | "XMinioAdminBucketQuotaExceeded"
+            | "XMinioStorageFull"
+            | "InsufficientStorage",
+        ) => Error::Full { object, cause },
         (404, _) => Error::NotFound { object },
         (_, "RequestTimeTooSkewed" | "RequestExpired") => Error::Clock { object, cause },
         // 304 is the answer to a GET with this condition; some servers give it to a PUT. 409: another conditional
@@ -118,10 +123,11 @@ fn by_status(
             | "AuthorizationHeaderMalformed",
         ) => Error::Denied { object, cause },
         // BadDigest: the body was damaged on its way, and is not kept.
-        (429 | 500 | 502..=504 | 408, _) | (400, "RequestTimeout" | "BadDigest" | "SlowDown") => {
+        // 5xx: whoever stands before the store has numbers of its own (Cloudflare, before R2: 520 to 530).
+        (501 | 505, _) | (_, "NotImplemented") => Error::Unsupported { what: cause.to_string() },
+        (429 | 500..=599 | 408, _) | (400, "RequestTimeout" | "BadDigest" | "SlowDown") => {
             Error::Busy { object, cause }
         }
-        (501, _) | (_, "NotImplemented") => Error::Unsupported { what: cause.to_string() },
         _ => Error::Other { object, cause },
     }
 }
@@ -171,7 +177,13 @@ mod tests {
         assert!(matches!(of(503, "SlowDown"), Error::Busy { .. }));
         assert!(matches!(of(507, ""), Error::Full { .. }));
         assert!(matches!(of(400, "InvalidArgument"), Error::Other { .. }));
+        assert!(matches!(of(400, "XMinioAdminBucketQuotaExceeded"), Error::Full { .. }));
+        assert!(matches!(of(501, "NotImplemented"), Error::Unsupported { .. }));
         assert!(of(500, "InternalError").is_transient());
+        // What stands before a store has numbers of its own.
+        for status in [502, 504, 509, 520, 522, 524, 529, 530, 598] {
+            assert!(of(status, "").is_transient(), "{status}");
+        }
         assert!(!of(403, "AccessDenied").is_transient());
         assert_eq!(
             with_causes(&of(403, "AccessDenied")),

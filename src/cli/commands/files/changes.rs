@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::expand::expand;
 use super::session::{FilesPurpose, FilesSession};
-use super::which::Meant;
+use super::which::{Meant, differ_by_name};
 use super::work::Work;
 use crate::cli::args::Global;
-use crate::cli::exit::CliResult;
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::wire::{FilesReply, FilesRequest};
 use crate::cli::files::{FilesConnection, FromDaemon};
 use crate::cli::files_args::{CpArgs, MkdirArgs, MvArgs, RmArgs};
@@ -38,11 +38,37 @@ async fn from_to(
 ) -> CliResult {
     let [from, to] = &meant.paths[..] else { return Ok(()) };
     FilesSession::with(global, paths, meant, FilesPurpose::Change, |session| {
-        one_by_one(session, std::slice::from_ref(from), verb, |from| {
-            request(from.to_owned(), to.clone())
-        })
+        let mut connection = session.connect()?;
+        let found = find_all(session, &mut connection, std::slice::from_ref(from))?;
+        let to = target(session, &mut connection, &found.0, to, verb)?;
+        one_by_one(session, connection, found, verb, |from| request(from.to_owned(), to.clone()))
     })
     .await
+}
+
+/// Where all of these go: several only into a directory, since each would replace the one before.
+fn target(
+    session: &FilesSession,
+    connection: &mut FilesConnection,
+    all: &[PathBuf],
+    to: &Path,
+    verb: &str,
+) -> CliResult<PathBuf> {
+    if all.len() < 2 {
+        return Ok(to.to_owned());
+    }
+    let there = connection.stat(to, true).map_err(|error| session.lost(&error))?;
+    if !there.is_ok_and(|there| there.is_directory()) {
+        let text = format!(
+            "{} is no directory that is there, and {} things can only go into one; nothing was {verb}; make it first",
+            to.display(),
+            all.len()
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    differ_by_name(all)?;
+    // Should it be removed meanwhile, nothing more is done.
+    Ok(to.join("."))
 }
 
 /// Makes directories.
@@ -80,7 +106,9 @@ pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> Cli
             }
             wanted = there;
         }
-        one_by_one(session, &wanted, "removed", |path| FilesRequest::Remove {
+        let mut connection = session.connect()?;
+        let found = find_all(session, &mut connection, &wanted)?;
+        one_by_one(session, connection, found, "removed", |path| FilesRequest::Remove {
             path: path.to_owned(),
             recursive: args.recursive,
         })
@@ -88,21 +116,33 @@ pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> Cli
     .await
 }
 
-/// Sends the same request for each path; wildcards are matched in the vault.
+/// The paths that some paths stand for, and those that stand for nothing.
+type FoundPaths = (Vec<PathBuf>, Vec<(PathBuf, Failure)>);
+
+/// Matches wildcards in the vault.
+fn find_all(
+    session: &FilesSession,
+    connection: &mut FilesConnection,
+    paths: &[PathBuf],
+) -> CliResult<FoundPaths> {
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match expand(connection, path).map_err(|error| session.lost(&error))? {
+            Ok(found) => all.extend(found),
+            Err(failure) => failed.push((path.clone(), failure)),
+        }
+    }
+    Ok((all, failed))
+}
+
+/// Sends the same request for each path.
 fn one_by_one(
     session: &FilesSession,
-    paths: &[PathBuf],
+    mut connection: FilesConnection,
+    (all, failed): FoundPaths,
     verb: &str,
     request: impl Fn(&Path) -> FilesRequest,
 ) -> CliResult {
-    let mut connection = session.connect()?;
-    let (mut all, mut failed) = (Vec::new(), Vec::new());
-    for path in paths {
-        match expand(&mut connection, path).map_err(|error| session.lost(&error))? {
-            Ok(found) => all.extend(found),
-            Err(failure) => failed.push((path, failure)),
-        }
-    }
     let work = Work::new(session, verb, all.len() + failed.len() <= 1);
     for (path, failure) in failed {
         work.failed(&path.display().to_string(), failure);

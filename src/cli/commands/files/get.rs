@@ -15,7 +15,7 @@ use super::fetch::{FetchOutcome, fetch};
 use super::interrupt;
 use super::local::{LocalFile, aside, dress, is_there, make_other};
 use super::session::{FilesPurpose, FilesSession};
-use super::which::{Meant, last_name};
+use super::which::{Meant, differ_by_name, last_name};
 use super::work::Work;
 use crate::cli::args::Global;
 use crate::cli::exit::{CliResult, Exit, Failure};
@@ -87,6 +87,10 @@ fn bring(session: &FilesSession, sources: &[PathBuf], to: &Path, follows: bool) 
             to.display()
         );
         return Err(Failure::new(Exit::Usage, text));
+    }
+    if is_directory {
+        let from: Vec<&PathBuf> = roots.iter().map(|(path, _)| path).collect();
+        differ_by_name(&from)?;
     }
     let is_single = roots.len() + failed.len() == 1 && !one_directory;
     let work = Work::new(session, "get", is_single);

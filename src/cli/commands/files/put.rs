@@ -18,7 +18,7 @@ use self::content::one_file;
 use self::look::{AfterFiles, PutJob, look};
 use self::stdin::stdin;
 use super::session::{FilesPurpose, FilesSession};
-use super::which::{Meant, last_name};
+use super::which::{Meant, differ_by_name, last_name};
 use super::work::Work;
 use crate::cli::args::Global;
 use crate::cli::exit::{CliResult, Exit, Failure};
@@ -55,6 +55,7 @@ fn send(session: &FilesSession, sources: &[OsString], to: &Path, follows: bool) 
     }
     // Several sources go into a directory, which is made if necessary. So does a source that is put to `x/`.
     let into = is_directory || sources.len() > 1 || ends_in_slash;
+    differ_by_name(sources)?;
     let above = if into { Some(to) } else { to.parent() };
     if let Some(above) = above.filter(|above| !above.as_os_str().is_empty() && !is_directory) {
         let request = FilesRequest::Mkdir { path: above.to_owned(), parents: true };

@@ -1,6 +1,7 @@
 //! Finds which vault the paths of a command refer to.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -114,10 +115,36 @@ pub(super) fn last_name(path: &Path) -> Option<&OsStr> {
     (name != b"." && name != b"..").then(|| OsStr::from_bytes(name))
 }
 
+/// Refuses paths of which two would get the same name in one directory: the second would replace the first.
+pub(super) fn differ_by_name<P: AsRef<Path>>(paths: &[P]) -> CliResult {
+    let mut seen = HashMap::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        let Some(name) = last_name(path) else { continue };
+        if let Some(other) = seen.insert(name, path) {
+            let text = format!(
+                "{} and {} would both be called {}, and one would replace the other; nothing was done",
+                other.display(),
+                path.display(),
+                Path::new(name).display()
+            );
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::config::KnownVault;
+
+    #[test]
+    fn two_of_one_name_do_not_go_into_one_directory() {
+        assert!(differ_by_name(&["a/x", "b/y", "x/z/", "..", "../.."]).is_ok());
+        for same in [["a/x", "b/x"], ["x", "a/x//"], ["x", "x"]] {
+            assert!(differ_by_name(&same).is_err(), "{same:?}");
+        }
+    }
 
     #[test]
     fn a_name_before_the_colon_is_that_of_a_vault() {

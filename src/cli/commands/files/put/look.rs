@@ -34,8 +34,8 @@ pub(super) struct AfterFiles {
     pub(super) directories: Vec<(PathBuf, PathBuf, Metadata)>,
     /// The vault path of the first name of each file, by device and inode.
     pub(super) first: HashMap<(u64, u64), PathBuf>,
-    /// Further names of files that were put under another name.
-    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// Further names of files that were put under another name: where they are here, that other name in the vault, and theirs.
+    pub(super) links: Vec<(PathBuf, PathBuf, PathBuf)>,
 }
 
 /// Walks one entry and everything below it; `false`: the rest should not be walked.
@@ -88,7 +88,7 @@ pub(super) fn look(
         if seen.nlink() > 1 {
             let key = (seen.dev(), seen.ino());
             if let Some(first) = later.first.get(&key) {
-                later.links.push((first.clone(), to));
+                later.links.push((from, first.clone(), to));
                 continue;
             }
             if later.first.len() < LINKS_MAX {
@@ -155,7 +155,7 @@ fn directory(
 }
 
 /// Whether the vault has the file already, judged by size and time.
-fn is_same(there: &FileEntry, seen: &Metadata) -> bool {
+pub(super) fn is_same(there: &FileEntry, seen: &Metadata) -> bool {
     let time = (seen.mtime(), u32::try_from(seen.mtime_nsec()).unwrap_or(0));
     there.is_file() && there.size == seen.len() && is_same_time(there.mtime, time)
 }
