@@ -44,6 +44,12 @@ pub(super) fn vault_name(text: &str) -> Result<String, String> {
     good.then(|| text.to_owned()).ok_or_else(|| "a name has letters, digits and . _ -".to_owned())
 }
 
+fn host_name(text: &str) -> Result<String, String> {
+    let good = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let why = "a host name alone (files.example.org): no scheme, port, path or wildcard";
+    (good && !text.is_empty()).then(|| text.to_owned()).ok_or_else(|| why.to_owned())
+}
+
 /// An S3 bucket as an ordinary directory, encrypted on this machine.
 #[derive(Debug, Parser)]
 #[command(
@@ -283,7 +289,7 @@ pub(super) struct ServeArgs {
     #[arg(help_heading = ADDRESS, long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// A host name by which clients may reach the service, besides its address; may be repeated
-    #[arg(help_heading = ADDRESS, long = "host", value_name = "NAME")]
+    #[arg(help_heading = ADDRESS, long = "host", value_name = "NAME", value_parser = host_name)]
     pub hosts: Vec<String>,
     /// The largest body that one request may have
     #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1TiB")]
@@ -467,6 +473,7 @@ mod tests {
         "s3vault mount /m --protect --stop-timeout 2h",
         "s3vault serve",
         "s3vault serve --listen 127.0.0.1:8000 --open",
+        "s3vault serve --listen localhost:8000 --open",
         "s3vault serve --listen [::]:443 --tls-cert /c --tls-key /k --host a --host b --bucket s3://b",
         "s3vault serve --listen unix:/run/s --socket-mode 0660 --open --host a",
         "s3vault serve --max-upload 5GiB --client-timeout 5 --foreground --memory 64MiB",
@@ -558,6 +565,8 @@ mod tests {
             "s3vault umount /m --timeout 9999999999999999999h",
             "s3vault serve --listen somewhere",
             "s3vault serve --listen unix:",
+            "s3vault serve --host http://files",
+            "s3vault serve --host *.example.org",
             "s3vault serve --listen unix:/s --socket-mode 888",
             "s3vault serve --tls-cert /c",
             "s3vault cat",

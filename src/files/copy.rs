@@ -7,8 +7,8 @@ use super::transfer::tell;
 use super::{Error, Files, Found, HandleGuard, OnTree, Place, Result, TreeStep};
 use crate::types::InodeNo;
 use crate::vfs::{
-    self, Attributes, Caller, OpenFlags, PATH_MAX, RenameMode, SetAttributes, SetTime, Setter,
-    TreeWalk, Vfs,
+    self, Attributes, Caller, OpenFlags, RenameMode, SetAttributes, SetTime, Setter, TreeWalk, Vfs,
+    WALK_MAX,
 };
 
 /// How many files with several names are remembered while a directory is copied.
@@ -110,7 +110,7 @@ impl TreeCopy<'_, '_> {
             let done = if entry.is_directory() {
                 let path = [&entry.path[..], b"/"].concat();
                 match self.directory(&was, into, entry.name(), path).await {
-                    Ok(_) if entry.path.len() + 2 > PATH_MAX => {
+                    Ok(_) if entry.path.len() > WALK_MAX => {
                         Err(Error::Vfs(vfs::Error::NameTooLong))
                     }
                     Ok(level) => {

@@ -132,6 +132,31 @@ async fn a_tree_is_copied_with_all_that_it_has_and_removed_whole() {
     assert_eq!(content(&files, "from/f").await.unwrap(), large);
 }
 
+/// A program makes it by way of a directory that it has open, and then the one below.
+#[tokio::test]
+async fn a_tree_too_deep_for_a_path_is_copied_to_its_bottom() {
+    let world = World::new().await;
+    let (vfs, files) = (world.vfs(), files(&world));
+    let name = vec![b'x'; 250];
+    let bottom = async |name_at_root: &[u8]| {
+        let mut at = vfs.lookup(InodeNo::ROOT, name_at_root).await?.ino;
+        for _ in 0..30 {
+            at = vfs.lookup(at, &name).await?.ino;
+        }
+        Ok::<_, VfsError>(at)
+    };
+    let mut at = vfs.mkdir(&OWNER, InodeNo::ROOT, b"from", 0o755).await.unwrap().ino;
+    for _ in 0..30 {
+        at = vfs.mkdir(&OWNER, at, &name, 0o755).await.unwrap().ino;
+    }
+    drop(vfs.mkdir(&OWNER, at, b"last", 0o755).await.unwrap());
+    let (from, to) = (files.find(b"from", false).await, files.place(b"to").await);
+    let mut failed = Vec::new();
+    let copied = files.copy(&from.unwrap(), &to.unwrap(), true, &mut keep(&mut failed)).await;
+    assert_eq!((copied.unwrap(), failed), (32, Vec::new()));
+    assert!(vfs.lookup(bottom(b"to").await.unwrap(), b"last").await.is_ok());
+}
+
 #[tokio::test]
 async fn another_name_takes_the_place_of_what_had_it_and_nothing_is_left_over() {
     let world = World::new().await;

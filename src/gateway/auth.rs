@@ -342,7 +342,7 @@ impl Gate {
 /// 401: the request carries no token, or (`wrong`) one that we do not know.
 fn unknown(wrong: bool) -> Rejection {
     let text = if wrong {
-        "This token is not known, or was removed. `s3vault serve token list` on the server shows which \
+        "This token is not known, has expired, or was removed. `s3vault serve token list` on the server shows which \
          tokens there are."
     } else {
         "A token is needed: `Authorization: Bearer TOKEN`. One is made on the server with `s3vault serve token add \

@@ -114,6 +114,10 @@ async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     let mut best = Best::new(wanted.order, after, wanted.limit);
     let mut walk = TreeWalk::new(&gateway.vfs, directory, start, wanted.order.sort != Sort::Name);
     while let Some(found) = walk.next().await? {
+        // No request can name it.
+        if found.path.len() > KEY_MAX {
+            continue;
+        }
         let is_below = found.path.starts_with(&wanted.prefix);
         if wanted.is_recursive && found.is_directory() {
             // The rest of the prefix may be the beginning of a name in this directory.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{AddrParseError, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -76,20 +76,24 @@ impl ListenAt {
 }
 
 impl FromStr for ListenAt {
-    type Err = AddrParseError;
+    type Err = NoListenAddress;
 
-    fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        match text.strip_prefix(UNIX) {
-            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            _ => text.parse().map(Self::Tcp),
+    fn from_str(text: &str) -> Result<Self, NoListenAddress> {
+        if let Some(path) = text.strip_prefix(UNIX).filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
         }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            let port = port.parse().map_err(|_| NoListenAddress)?;
+            return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| NoListenAddress)
     }
 }
 
 impl TryFrom<String> for ListenAt {
-    type Error = AddrParseError;
+    type Error = NoListenAddress;
 
-    fn try_from(text: String) -> Result<Self, AddrParseError> {
+    fn try_from(text: String) -> Result<Self, NoListenAddress> {
         text.parse()
     }
 }
@@ -108,6 +112,13 @@ impl fmt::Display for ListenAt {
         }
     }
 }
+
+/// A text is no address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an IP address and a port (127.0.0.1:8000, [::1]:8000, 0.0.0.0:8000 for all), nor unix:PATH"
+)]
+pub struct NoListenAddress;
 
 /// The TLS files, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -268,7 +268,7 @@ async fn log_in(State(state): State<Arc<ServerState>>, Form(form): Form<Login>) 
         Ok(Some(response)) => response,
         Err(rejection) => *rejection.0,
         Ok(None) => {
-            let said = "This token is not known, or was removed.";
+            let said = "This token is not known, has expired, or was removed.";
             let mut response = page::login(state.gate.word(), Some(said));
             auth::challenge(&mut response, true);
             response

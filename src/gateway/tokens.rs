@@ -85,7 +85,8 @@ impl Token {
         self.limits.scope.as_ref()
     }
 
-    fn is_good(&self) -> bool {
+    /// Whether it has not expired.
+    pub fn is_good(&self) -> bool {
         self.limits.expires.is_none_or(|end| Timestamp::now().seconds < end)
     }
 }
@@ -112,7 +113,7 @@ pub enum TokenError {
     /// There are as many as allowed already.
     #[error("there are {TOKENS_MAX} tokens; remove some first")]
     Many,
-    /// With it, the file would be longer than [`FILE_MAX`].
+    /// With it, the file would be too long.
     #[error("the tokens with their --only would take more than 1 MiB; remove some first")]
     Long,
 }

@@ -154,6 +154,12 @@ pub(super) async fn put(
 
 /// Refuses a PUT whose body is not the plain whole file.
 pub(super) fn is_whole(headers: &HeaderMap) -> Result<()> {
+    // RFC 9112, 6.1: a coding besides `chunked` is not undone here, and its bytes are not the file's.
+    let coded = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if coded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let text = "The body comes in a Transfer-Encoding other than chunked. Nothing was changed.";
+        return Err(HttpProblem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", text));
+    }
     if headers.contains_key(header::CONTENT_RANGE) {
         return Err(HttpProblem::bad_request(
             "A part of a file cannot be put (Content-Range). Send all of it.",

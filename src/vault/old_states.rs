@@ -100,6 +100,12 @@ impl Vault {
     }
 
     async fn name_is_free(&self, name: &[u8]) -> Result<()> {
+        // Lists show one snapshot a line.
+        if name.iter().any(u8::is_ascii_control) {
+            return Err(Error::Snapshot(
+                "a name of a snapshot has no control characters".to_owned(),
+            ));
+        }
         let taken = self.index.read(|view| view.pin(name)).await?;
         if taken.is_some() {
             return Err(Error::Snapshot("there is a snapshot of that name".to_owned()));

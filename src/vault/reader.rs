@@ -25,7 +25,7 @@ use crate::vfs::{self, Vfs};
 
 /// A reader shows what is in the bucket.
 const NOT_SHOWN: &str = "changes that were made on this machine are not in the bucket yet, and are not shown here; a mount without \
-     --read-only shows and sends them";
+     --read-only sends them (or sets them aside for `s3vault recover`, if another machine took the vault over)";
 
 /// What a reader shows.
 pub(super) struct Shown {

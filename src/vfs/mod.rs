@@ -82,7 +82,7 @@ pub use request::{TimedRequest, extend_deadline};
 pub use seek::Seek;
 pub use tree_removal::TreeRemoval;
 pub use unnamed::{NameOf, Named};
-pub use walk::{PATH_MAX, TreeEntry, TreeWalk};
+pub use walk::{PATH_MAX, TreeEntry, TreeWalk, WALK_MAX};
 pub use whereabouts::PackProgress;
 pub use workshop::{Replacing, Workshop};
 

@@ -10,6 +10,10 @@ use super::{Attributes, DirEntry, Error, Result, Vfs};
 /// The longest path below the root, in bytes, that a mount can name (`PATH_MAX` less the NUL).
 pub const PATH_MAX: usize = 4095;
 
+/// The longest path, in bytes, of a directory that a walk enters. Programs make trees that are deeper than [`PATH_MAX`] by way of
+/// directories that they have open. A walk holds the path of each level: all of them take 64 MiB at most.
+pub const WALK_MAX: usize = 16 << 10;
+
 /// Entries read at a time (`PAGE`) in the top `LEVELS` levels of a walk. Below those it reads `PAGE_BELOW`, since each
 /// level keeps what is left of its page.
 const PAGE: usize = 256;
@@ -86,9 +90,10 @@ impl<'v> TreeWalk<'v> {
         walk
     }
 
-    /// Enters a directory: its entries come next. Does nothing if their paths would be longer than [`PATH_MAX`].
+    /// Enters a directory: its entries come next. Does nothing if its path is longer than [`WALK_MAX`], which those who need
+    /// everything have to tell.
     pub fn enter(&mut self, entry: &TreeEntry) {
-        if entry.path.len() + 2 <= PATH_MAX {
+        if entry.path.len() <= WALK_MAX {
             let mut path = entry.path.clone();
             path.push(b'/');
             self.push(entry.ino, path);
@@ -130,9 +135,6 @@ impl<'v> TreeWalk<'v> {
             }
             let mut path = level.path.clone();
             path.extend_from_slice(&entry.name);
-            if path.len() > PATH_MAX {
-                continue;
-            }
             return Ok(Some(TreeEntry {
                 parent: level.directory,
                 path,
@@ -177,6 +179,25 @@ mod tests {
         assert_eq!(find(&["a", "b"]).await.unwrap(), inner);
         assert!(matches!(find(&["a", "f"]).await, Err(Error::NotFound)));
         assert!(matches!(find(&["f"]).await, Err(Error::NotDirectory)));
+    }
+
+    #[tokio::test]
+    async fn what_has_too_long_a_path_for_a_mount_is_come_by_too() {
+        let world = World::new().await;
+        let (mut at, mut long) = (InodeNo::ROOT, vec![b'x'; 250]);
+        for _ in 0..40 {
+            at = world.vfs().mkdir(&ALICE, at, &long, 0o755).await.unwrap().ino;
+        }
+        long.truncate(200);
+        world.vfs().mkdir(&ALICE, at, &long, 0o755).await.unwrap();
+        let mut walk = TreeWalk::new(world.vfs(), InodeNo::ROOT, Vec::new(), false);
+        let mut last = Vec::new();
+        while let Some(entry) = walk.next().await.unwrap() {
+            walk.enter(&entry);
+            last = entry.path;
+        }
+        assert_eq!(last.len(), 40 * 251 + 200);
+        assert!(last.len() > 2 * PATH_MAX);
     }
 
     #[tokio::test]

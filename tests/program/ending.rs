@@ -160,7 +160,7 @@ fn what_is_protected_takes_no_files_while_nothing_is_mounted() {
     signal(daemon, Signal::KILL);
     wait_until("the daemon is gone", || !runs(daemon));
     assert!(write().is_err());
-    home.type_in("umount vault").exits(0).says("dead mount");
+    home.type_in("umount vault").exits(14).says("dead mount");
     assert!(write().is_err());
     assert!(chattr("-i", &vault));
     write().unwrap();

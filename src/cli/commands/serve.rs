@@ -77,6 +77,13 @@ fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResul
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
+    if args.opening.read_only && !running.read_only {
+        let text = format!(
+            "{} is open for writing already, in process {}, and --read-only says how a vault is opened: end that process              first, or leave --read-only out (a token of --read-only reads only)",
+            running.bucket, running.pid
+        );
+        return Err(Failure::new(Exit::MountedAlready, text));
+    }
     let options = options(paths, args, &running.vault)?;
     change(running, &ControlRequest::Serve(options))?;
     tune_if_said(running, &args.opening)?;

@@ -62,7 +62,8 @@ pub(crate) async fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
 fn not_ended_well(dir: &Path, wrote: &RunningDaemon) -> String {
     let at = wrote.mountpoint.as_ref().map(|path| format!(", mounted at {}", path.display()));
     format!(
-        "NOT ENDED WELL: {}{}: what was not in the bucket yet is in {} alone; mount it again, and it is sent",
+        "NOT ENDED WELL: {}{}: what was not in the bucket yet is in {} alone; mount it again, and it is sent (or set \
+         aside for `s3vault recover`, if another machine took the vault over)",
         wrote.bucket,
         at.unwrap_or_default(),
         dir.display()

@@ -51,7 +51,11 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
             let line = |token: &Token| {
                 let made = messages::when(Timestamp { seconds: token.created, nanos: 0 });
                 let until = token.expires().map(|seconds| {
-                    format!("  until {}", messages::when(Timestamp { seconds, nanos: 0 }))
+                    let has_ended = if token.is_good() { "" } else { " (expired)" };
+                    format!(
+                        "  until {}{has_ended}",
+                        messages::when(Timestamp { seconds, nanos: 0 })
+                    )
                 });
                 let only =
                     token.only().map(|only| format!("  only {}", String::from_utf8_lossy(&only)));

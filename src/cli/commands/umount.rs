@@ -100,10 +100,10 @@ fn without_daemon(paths: &UserPaths, path: &Path) -> CliResult {
             Failure::new(Exit::Mountpoint, text)
         };
         mount_dir::detach(path).map_err(failed)?;
-        say!(
+        let text = format!(
             "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount sends it."
         );
-        return Ok(());
+        return Err(Failure::new(Exit::Unsent, text));
     }
     Err(not_mounted(&shown.to_string(), &RunningDaemon::all(&paths.running())))
 }

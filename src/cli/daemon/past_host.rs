@@ -70,7 +70,7 @@ pub(super) async fn history(
     };
     vault.history(&names(path), &mut keep).await.map_err(|error| fail(&error))?;
     if versions.is_empty() {
-        let text = "nothing of that name was there in any state that is kept";
+        let text = format!("nothing called {} was there in any state that is kept", path.display());
         return Err(Failure::new(Exit::NoState, text));
     }
     if left_out > 0 {

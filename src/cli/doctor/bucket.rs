@@ -8,7 +8,7 @@ use super::remark::Remark;
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::target::Target;
-use crate::vault::{Conditional, Deadlines, Rights, StoreError};
+use crate::vault::{self, Conditional, Deadlines, Rights, StoreError};
 
 /// Bytes that are uploaded and downloaded to measure speed.
 const SPEED: usize = 4 << 20;
@@ -34,6 +34,12 @@ pub(crate) async fn look_at_bucket(target: &Target) -> Vec<Remark> {
             )];
         }
     };
+    if let Some(known) = target.known_vault()
+        && let Err(vault::Error::NoVault) = vault::vault_id(&bucket).await
+    {
+        let text = messages::vanished(&place, &known.id).message;
+        return vec![Remark::fail("bucket", text, "mount its disk, and look again")];
+    }
     let rights = bucket.try_rights(SPEED, LIMIT).await;
     describe(&place, &rights)
 }

@@ -146,7 +146,10 @@ fn vault_state(dir: &Path) -> Remark {
             format!(
                 "{text}; the daemon that wrote it did not end well: what was not in the bucket yet is here alone"
             ),
-            format!("mount {} again, and it is sent", wrote.bucket),
+            format!(
+                "mount {} again, and it is sent (or set aside for `s3vault recover`, if another machine took the vault over)",
+                wrote.bucket
+            ),
         );
     }
     let aside = dir.join("set-aside");

@@ -27,7 +27,7 @@ use crate::vault::budgets::open_content;
 use crate::vault::durability::ReaderDurability;
 use crate::vault::open_vault::Vault;
 use crate::vault::{Error, Fsync, Result};
-use crate::vfs::{self, Attributes, ErrorKind, PATH_MAX, TreeWalk, Vfs, VfsOptions};
+use crate::vfs::{self, Attributes, ErrorKind, TreeWalk, Vfs, VfsOptions, WALK_MAX};
 
 /// How many inodes are looked up at a time.
 const LOOKED_UP: usize = 128;
@@ -316,7 +316,7 @@ async fn copy_touched(
             continue;
         };
         if entry.is_directory() {
-            if entry.path.len() + 2 > PATH_MAX {
+            if entry.path.len() > WALK_MAX {
                 recovered.could_not(&entry.path, "the path is too long".into());
                 continue;
             }

@@ -9,7 +9,7 @@ use crate::files::{dress, make_other, owned_by};
 use crate::types::{InodeNo, StateAt};
 use crate::vault::Result;
 use crate::vault::open_vault::Vault;
-use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
+use crate::vfs::{self, Attributes, TreeWalk, Vfs, WALK_MAX};
 
 /// Files with several names that are remembered while a directory is brought back.
 pub(super) const LINKS_MAX: usize = 1 << 20;
@@ -183,7 +183,7 @@ async fn copy_tree(
         copying.done.files += 1;
         if entry.is_directory() {
             let made = copying.live.mkdir(&owned_by(&was), into, entry.name(), was.mode).await?.ino;
-            if entry.path.len() + 2 > PATH_MAX {
+            if entry.path.len() > WALK_MAX {
                 return Err(refused("a path in it is too long"));
             }
             let path = [&entry.path[..], b"/"].concat();
