@@ -206,6 +206,11 @@ impl DiskTier {
         self.remove_all(&gone);
     }
 
+    /// The budget in bytes.
+    pub(super) fn limited_to(&self) -> u64 {
+        self.ranges.lock().budget()
+    }
+
     pub(super) fn usage(&self) -> (u64, usize) {
         let table = self.ranges.lock();
         (table.bytes(), table.count())

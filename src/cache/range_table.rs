@@ -150,6 +150,11 @@ impl RangeTable {
         gone
     }
 
+    /// The budget in bytes.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
     /// Sets the budget; returns the ranges that exceed it.
     pub(super) fn limit(&mut self, budget: u64) -> Vec<CachedRange> {
         self.budget = budget;

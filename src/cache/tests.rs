@@ -107,6 +107,32 @@ async fn the_second_miss_in_a_pack_brings_its_neighbours() {
 }
 
 #[tokio::test]
+async fn a_small_disk_is_not_filled_with_neighbours() {
+    let s = setup();
+    let packs: Vec<_> = (0..8).map(|n| format!("pack/{n:02x}/abcd")).collect();
+    packs.iter().for_each(|name| s.store.plant(name, pattern(16 * MIB)));
+    let bytes = pattern(16 * MIB);
+    let budgets = Budgets { memory: 64 * MIB, disk: 32 * MIB };
+    let cache = Cache::open(&s.dir.path().join("small"), s.bucket.clone(), budgets).unwrap();
+    // Small files in an order that has nothing to do with packs.
+    for n in 0..400 {
+        let (pack, at) = (&packs[n * 5 % 8], (n * 7919 % 1000) * 16_000);
+        let range = at as u64..at as u64 + 8000;
+        let got = cache.sealed_and_neighbours(pack, range).await.unwrap();
+        assert_eq!(got, bytes.slice(at..at + 8000));
+    }
+    settled(&cache).await;
+    let fetched = cache.usage().fetched_bytes;
+    assert!(fetched < 400 * 4 * MIB, "{} MiB", fetched / MIB);
+    // Close to each other they come together.
+    let before = cache.usage().fetches;
+    for at in (0..100).map(|n| n * 10_000) {
+        cache.sealed_and_neighbours(&packs[0], at..at + 8000).await.unwrap();
+    }
+    assert!(cache.usage().fetches - before <= 2, "{}", cache.usage().fetches - before);
+}
+
+#[tokio::test]
 async fn who_waits_comes_before_the_neighbours_of_what_others_asked_for() {
     let s = setup();
     let (bytes, other) = (pattern(19 * MIB), "pack/cd/cdef");

@@ -13,10 +13,15 @@ use super::memory_tier::{BlockId, MemoryTier, Reuse};
 use super::single_flight::{Flight, Purpose};
 use super::{Error, Result};
 use crate::store::Bucket;
-use crate::types::MIB;
+use crate::types::{KIB, MIB};
 
 /// An object larger than this is not one of our packs, and is not fetched as a whole.
 const WHOLE_MAX: u64 = 20 * MIB;
+
+/// How many whole packs the disk must have room for, so that a pack comes as a whole.
+const PACKS_KEPT: u64 = 8;
+/// The surroundings that come instead are a multiple of this.
+const PIECE: u64 = 128 * KIB;
 
 /// Limits of a cache, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +151,8 @@ impl Cache {
     }
 
     /// As `sealed`, for a small message in a pack that holds others too: the second miss in a pack fetches the whole pack,
-    /// because a caller that reads two neighbours will read more.
+    /// because a caller that reads two neighbours will read more. Where the disk has no room for eight such packs, only
+    /// the surroundings come along: what is evicted before it is read would be fetched again and again.
     pub async fn sealed_and_neighbours(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
         if let Some(bytes) = self.sealed_local(object, range.clone()) {
             return Ok(bytes);
@@ -156,8 +162,16 @@ impl Cache {
         let Some(length) = whole else {
             return self.0.fetcher.fetch(object, range.clone(), &range).await;
         };
-        let first = range.start / FETCH_MAX * FETCH_MAX;
-        let mine = first..range.end.next_multiple_of(FETCH_MAX).min(length);
+        let kept = self.0.disk.limited_to() / PACKS_KEPT;
+        let piece = if length <= kept { FETCH_MAX } else { kept.min(FETCH_MAX) / PIECE * PIECE };
+        if piece == 0 {
+            return self.0.fetcher.fetch(object, range.clone(), &range).await;
+        }
+        let first = range.start / piece * piece;
+        let mine = first..range.end.next_multiple_of(piece).min(length);
+        if length > kept {
+            return self.0.fetcher.fetch(object, mine, &range).await;
+        }
         let bytes = self.0.fetcher.fetch(object, mine.clone(), &range);
         // Started after `mine` is polled below, so that the awaited request goes out first.
         let others = async {

@@ -215,7 +215,8 @@ impl Reader {
     async fn fetch(&self, fetch: &Fetch) -> Result<Bytes> {
         let object = pack_object(fetch.pack);
         let range = fetch.range.clone();
-        Ok(if fetch.shared {
+        let reads_ahead = self.upstream().most() > 0;
+        Ok(if fetch.shared && reads_ahead {
             self.cache.sealed_and_neighbours(&object, range).await?
         } else {
             self.cache.sealed(&object, range).await?

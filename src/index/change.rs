@@ -127,6 +127,11 @@ impl Index {
         self.0.read_only()
     }
 
+    /// Whether changes are refused. Short, no I/O.
+    pub fn is_read_only(&self) -> bool {
+        self.0.is_read_only()
+    }
+
     /// Whether its records on this disk were found to be damaged, so that the next mount makes it anew (J4).
     pub fn is_damaged(&self) -> bool {
         self.0.sled().db().is_condemned()

@@ -153,6 +153,11 @@ impl Inner {
         self.read_only.read().clone()
     }
 
+    /// Whether changes are refused.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only.read().is_some()
+    }
+
     /// Reacts to an error of sled: the mount becomes read-only, with the reason, and the next mount makes the index anew
     /// (J4).
     pub(super) fn damaged(&self, reason: &str) {

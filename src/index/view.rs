@@ -275,6 +275,13 @@ impl<'a> View<'a> {
         Ok(self.typed::<Xattr>("xattr", &key)?.map(|xattr| xattr.value))
     }
 
+    /// Whether an inode has extended attributes. Reads one of them at most: they can be hundreds of MiB.
+    pub fn has_xattrs(&self, ino: InodeNo) -> Result<bool> {
+        let from = Key::Xattr(ino, FIRST_HASH).encode();
+        let to = Key::Xattr(InodeNo(ino.0.saturating_add(1)), FIRST_HASH).encode();
+        Ok(!self.range(&from, &to, 1)?.is_empty())
+    }
+
     /// The names of an inode's extended attributes.
     pub fn xattrs(&self, ino: InodeNo) -> Result<Vec<Vec<u8>>> {
         let from = Key::Xattr(ino, FIRST_HASH).encode();

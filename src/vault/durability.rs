@@ -96,7 +96,7 @@ impl Durability for ReaderDurability {
         Ok(())
     }
     fn free(&self) -> Option<u64> {
-        None
+        self.0.free()
     }
     fn carried(&self) -> u64 {
         0

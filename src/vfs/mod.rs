@@ -382,8 +382,14 @@ impl Vfs {
         Ok(value)
     }
 
+    /// Whether anything may be changed: not in a mount for reading, nor after a fence (W3) or damage (J4). Asked before bytes are
+    /// taken, too: nothing would publish them.
     fn writable(&self) -> Result<()> {
-        if self.inner.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+        let inner = &self.inner;
+        if inner.options.read_only || inner.index.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        Ok(())
     }
 }
 

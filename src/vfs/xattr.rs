@@ -146,7 +146,7 @@ impl Vfs {
             return Ok(true);
         }
         let epoch = bare.epoch();
-        let has_none = self.read(|view| Ok(view.xattrs(ino)?.is_empty())).await?;
+        let has_none = self.read(|view| Ok(!view.has_xattrs(ino)?)).await?;
         // Not for a reader: the writer that it follows may set one at any time (W5).
         if has_none && !self.inner.options.read_only {
             bare.note(ino, epoch);

@@ -61,8 +61,16 @@ async fn w3_the_fenced_writer_is_read_only_and_keeps_what_is_unsent() {
     other.close(LONG).await.unwrap();
     drop(other);
     write(&one.vfs(), "late", b"3").await;
+    let before = one.vfs().lookup(InodeNo::ROOT, b"before").await.unwrap().ino;
+    let flags = crate::vfs::OpenFlags { write: true, ..crate::vfs::OpenFlags::default() };
+    let held = one.vfs().open(before, flags).await.unwrap();
     assert!(one.sync(LONG).await.is_err());
     assert!(one.status().read_only.is_some());
+    // Bytes that nothing would publish are not taken, not even through what is open.
+    let refused = one.vfs().write(held, crate::vfs::WriteAt::Offset(0), b"x").await;
+    assert!(matches!(refused, Err(crate::vfs::Error::ReadOnly)), "{refused:?}");
+    assert!(matches!(one.vfs().open(before, flags).await, Err(crate::vfs::Error::ReadOnly)));
+    one.vfs().release(held).await.unwrap();
     assert!(try_write(&one.vfs(), "no", b"x").await.is_err());
     assert_eq!(read(&one.vfs(), b"late").await, b"3", "what is here can be read");
     kill(one).await;
