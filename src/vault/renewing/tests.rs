@@ -242,8 +242,9 @@ async fn k8_what_one_round_leaves_another_seals() {
     let take_over = crate::vault::tests::Machines { take_over: true, ..take_over };
     let vault = rotated.world.open_unlocked(unlocked, take_over).await.unwrap();
     rotated.world.faulty.take_requests();
-    let twice = On::next(Verb::Get, "pack/").times(2);
-    rotated.world.faulty.inject(twice, Fault::FlipsBit);
+    // Four times: of two broken answers each may be the first to another of the requests that are made at once.
+    let four = On::next(Verb::Get, "pack/").times(4);
+    rotated.world.faulty.inject(four, Fault::FlipsBit);
     vault.renew().await.unwrap();
     assert_eq!(needs(&vault).await, [EpochNeed::Newest, EpochNeed::OldStates]);
     // From that checkpoint on nothing refers to what the old key sealed.
