@@ -122,7 +122,7 @@ fn a_file_is_brought_back_and_its_history_is_told() {
         }
     }
     home.type_in("restore vault/report.txt --to elsewhere").exits(2).says("not in the mount");
-    home.type_in("history vault/nothing").exits(25).says("nothing of that name");
+    home.type_in("history vault/nothing").exits(25).says("nothing called nothing");
     home.type_in("history elsewhere").exits(13);
     home.type_in("umount vault").exits(0);
 }
